@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runner
+
+import (
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+const haveRlimits = true
+
+func newSysProcAttr() syscall.SysProcAttr {
+	return syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// closeOnExecAll keeps descriptors that the worker inherited from its tasks;
+// those that Go opened are marked already.
+func closeOnExecAll() {
+	if unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC) == nil {
+		return
+	}
+	closeOnExecDir("/proc/self/fd") // Linux before 5.11
+}
+
+// clearSignalMask unblocks every signal on the calling thread: a child
+// inherits the mask of the thread that forks it.
+func clearSignalMask() {
+	var none unix.Sigset_t
+	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &none, nil)
+}
+
+// peakMemory is 0 when the child's peak is not above this process's own: by
+// vfork they share the memory until exec, and the kernel then counts ours as
+// the child's.
+func peakMemory(ru *syscall.Rusage) int64 {
+	var self syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &self) == nil && ru.Maxrss <= self.Maxrss {
+		return 0
+	}
+	return ru.Maxrss << 10
+}
+
+// startWithRlimit starts the program stopped at its first instruction, sets
+// the limit, and lets it go. Setting it after an ordinary start would leave a
+// moment in which the program could fork a child without it; setting it on
+// the worker before the fork would limit the worker.
+func (s *Slot) startWithRlimit(spec *Spec) (int, error) {
+	s.sys.Ptrace = true
+	pid, err := syscall.ForkExec(spec.Path, spec.Args, &s.attr)
+	s.sys.Ptrace = false
+	if err == syscall.EPERM {
+		// Tracing is forbidden (Yama, seccomp): the moment is the lesser evil.
+		if pid, err = syscall.ForkExec(spec.Path, spec.Args, &s.attr); err != nil {
+			return 0, err
+		}
+		return pid, s.limitOrKill(pid, spec)
+	}
+	if err != nil {
+		return 0, err
+	}
+	var ws syscall.WaitStatus
+	for {
+		_, err = syscall.Wait4(pid, &ws, 0, nil)
+		if err != syscall.EINTR {
+			break
+		}
+	}
+	if err == nil && !ws.Stopped() {
+		// Killed before its first instruction and reaped by the wait above.
+		return 0, &StartError{Reason: "process was killed while it started"}
+	}
+	if err := s.limitOrKill(pid, spec); err != nil {
+		return 0, err
+	}
+	if err := syscall.PtraceDetach(pid); err != nil {
+		s.discard(pid)
+		return 0, os.NewSyscallError("ptrace detach", err)
+	}
+	return pid, nil
+}
+
+func (s *Slot) limitOrKill(pid int, spec *Spec) error {
+	limit := unix.Rlimit{Cur: uint64(spec.Limits.MemoryBytes), Max: uint64(spec.Limits.MemoryBytes)}
+	if err := unix.Prlimit(pid, unix.RLIMIT_DATA, &limit, nil); err != nil {
+		s.discard(pid)
+		return os.NewSyscallError("prlimit", err)
+	}
+	return nil
+}
+
+// discard ends a process that was started and must not run.
+func (s *Slot) discard(pid int) {
+	_ = syscall.Kill(-pid, syscall.SIGKILL)
+	var ws syscall.WaitStatus
+	var ru syscall.Rusage
+	_ = reap(pid, &ws, &ru)
+}

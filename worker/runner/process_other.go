@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build !linux
+
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"syscall"
+)
+
+// There is no prlimit here, and limits set before the fork would hold for the
+// worker too.
+const haveRlimits = false
+
+func newSysProcAttr() syscall.SysProcAttr { return syscall.SysProcAttr{Setpgid: true} }
+
+func closeOnExecAll() { closeOnExecDir("/dev/fd") }
+
+// clearSignalMask: the runtime keeps its threads' masks empty here.
+func clearSignalMask() {}
+
+// peakMemory is in bytes here, and of the child alone.
+func peakMemory(ru *syscall.Rusage) int64 { return ru.Maxrss }
+
+func (s *Slot) startWithRlimit(*Spec) (int, error) { return 0, errors.ErrUnsupported }
+
+func findCgroups(string, *slog.Logger) (cgroups, error) {
+	return nil, fmt.Errorf("%w: this system has none", errNoCgroups)
+}
