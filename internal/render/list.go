@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"google.golang.org/protobuf/proto"
+)
+
+// Format is how a listing is printed.
+type Format string
+
+// The formats of -o.
+const (
+	FormatTable Format = "table"
+	FormatWide  Format = "wide"
+	FormatJSON  Format = "json"
+	FormatYAML  Format = "yaml"
+	FormatName  Format = "name"
+)
+
+// Formats are all of them.
+var Formats = []Format{FormatTable, FormatWide, FormatJSON, FormatYAML, FormatName}
+
+// ParseFormat checks the value of -o.
+func ParseFormat(s string) (Format, error) {
+	for _, f := range Formats {
+		if s == string(f) {
+			return f, nil
+		}
+	}
+	names := make([]string, len(Formats))
+	for i, f := range Formats {
+		names[i] = string(f)
+	}
+	return "", fmt.Errorf("output format %q: want one of %s", s, strings.Join(names, ", "))
+}
+
+// Column is one column of a listing.
+type Column[T any] struct {
+	Name  string
+	Right bool
+	// Wide columns are printed with -o wide only.
+	Wide  bool
+	Cell  func(T) string
+	Paint func(Style, T, string) string
+}
+
+// Listing prints messages of one type in every format.
+type Listing[T proto.Message] struct {
+	Columns []Column[T]
+	// Name is what -o name prints.
+	Name func(T) string
+}
+
+// Write prints all items, as one array in JSON and YAML. An error of the
+// sequence ends it and is returned; what came before may be written already.
+func (l Listing[T]) Write(w io.Writer, f Format, s Style, maxWidth int, items iter.Seq2[T, error]) error {
+	switch f {
+	case FormatJSON:
+		return l.json(w, items)
+	case FormatYAML:
+		return l.yaml(w, items)
+	case FormatName:
+		for it, err := range items {
+			if err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintln(w, l.Name(it)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := Table{Style: s, MaxWidth: maxWidth}
+	var cols []Column[T]
+	for _, c := range l.Columns {
+		if c.Wide && f != FormatWide {
+			continue
+		}
+		cols = append(cols, c)
+		t.Header = append(t.Header, c.Name)
+		t.Right = append(t.Right, c.Right)
+	}
+	for it, err := range items {
+		if err != nil {
+			return err
+		}
+		row := make([]string, len(cols))
+		for i, c := range cols {
+			row[i] = c.Cell(it)
+		}
+		t.Add(row...)
+		for i, c := range cols {
+			if c.Paint != nil {
+				t.Paint(i, func(text string) string { return c.Paint(s, it, text) })
+			}
+		}
+	}
+	return t.Write(w)
+}
+
+func (l Listing[T]) json(w io.Writer, items iter.Seq2[T, error]) error {
+	sep := "[\n"
+	for it, err := range items {
+		if err != nil {
+			return err
+		}
+		b, err := indent(Message(it), "  ")
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "%s  %s", sep, b); err != nil {
+			return err
+		}
+		sep = ",\n"
+	}
+	end := "\n]\n"
+	if sep == "[\n" {
+		end = "[]\n"
+	}
+	_, err := io.WriteString(w, end)
+	return err
+}
+
+func (l Listing[T]) yaml(w io.Writer, items iter.Seq2[T, error]) error {
+	all := []any{}
+	for it, err := range items {
+		if err != nil {
+			return err
+		}
+		all = append(all, Message(it))
+	}
+	return writeYAML(w, all)
+}
+
+// One prints a single object as JSON or YAML.
+func One(w io.Writer, f Format, o Object) error {
+	if f == FormatYAML {
+		return writeYAML(w, o)
+	}
+	b, err := indent(o, "")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s\n", b)
+	return err
+}
+
+func indent(o Object, prefix string) ([]byte, error) {
+	b, err := o.Compact()
+	if err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	err = json.Indent(&buf, b, prefix, "  ")
+	return buf.Bytes(), err
+}
+
+func writeYAML(w io.Writer, v any) error {
+	b, err := yaml.MarshalWithOptions(forYAML(v), yaml.IndentSequence(true), yaml.UseLiteralStyleIfMultiline(true))
+	if err != nil {
+		return fmt.Errorf("write YAML: %w", err)
+	}
+	_, err = w.Write(b)
+	return err
+}
+
+// Slice is a slice as the sequence that Write takes.
+func Slice[T any](items []T) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for _, it := range items {
+			if !yield(it, nil) {
+				return
+			}
+		}
+	}
+}
