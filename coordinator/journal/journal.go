@@ -116,7 +116,8 @@ type Event struct {
 	// Snapshot, of EventRestore: what Snapshot's write wrote. The receiver reads
 	// it and must Close it; newer events may be delivered only then.
 	Snapshot io.ReadCloser
-	// Index, of EventRestore: the place in the log that the snapshot stands for.
+	// Index, of EventRestore: the last record that the snapshot stands for. Of
+	// EventLeading: where in the log this leadership begins.
 	Index uint64
 	// Err, of EventFailed: what broke; wraps ErrFailed and names the file.
 	Err error
