@@ -2466,7 +2466,7 @@ type Child struct {
 	Output string `protobuf:"bytes,5,opt,name=output,proto3" json:"output,omitempty"`
 	// Value of the job's metric.
 	Metric *float64 `protobuf:"fixed64,6,opt,name=metric,proto3,oneof" json:"metric,omitempty"`
-	// Succeeded without running (see Counts.skipped); the job and index that ran.
+	// Succeeded without running (see Counts.skipped); the id of the job that ran it.
 	ReusedFrom   string `protobuf:"bytes,7,opt,name=reused_from,json=reusedFrom,proto3" json:"reused_from,omitempty"`
 	StatusReason string `protobuf:"bytes,8,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
 	// Absolute working directory on the node, when it was kept. Only in

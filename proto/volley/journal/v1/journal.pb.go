@@ -1160,6 +1160,859 @@ func (x *Purge) GetJobs() []uint64 {
 	return nil
 }
 
+// SnapshotFrame is one piece of a snapshot: a stream of frames, each preceded
+// by its length as a varint. The first is a header, the last an end; a stream
+// without an end was cut off.
+type SnapshotFrame struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Frame:
+	//
+	//	*SnapshotFrame_Header
+	//	*SnapshotFrame_Worker
+	//	*SnapshotFrame_Job
+	//	*SnapshotFrame_Chunk
+	//	*SnapshotFrame_Lease
+	//	*SnapshotFrame_End
+	Frame         isSnapshotFrame_Frame `protobuf_oneof:"frame"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotFrame) Reset() {
+	*x = SnapshotFrame{}
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotFrame) ProtoMessage() {}
+
+func (x *SnapshotFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotFrame.ProtoReflect.Descriptor instead.
+func (*SnapshotFrame) Descriptor() ([]byte, []int) {
+	return file_volley_journal_v1_journal_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SnapshotFrame) GetFrame() isSnapshotFrame_Frame {
+	if x != nil {
+		return x.Frame
+	}
+	return nil
+}
+
+func (x *SnapshotFrame) GetHeader() *SnapshotHeader {
+	if x != nil {
+		if x, ok := x.Frame.(*SnapshotFrame_Header); ok {
+			return x.Header
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotFrame) GetWorker() *SnapshotWorker {
+	if x != nil {
+		if x, ok := x.Frame.(*SnapshotFrame_Worker); ok {
+			return x.Worker
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotFrame) GetJob() *SnapshotJob {
+	if x != nil {
+		if x, ok := x.Frame.(*SnapshotFrame_Job); ok {
+			return x.Job
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotFrame) GetChunk() *SnapshotChunk {
+	if x != nil {
+		if x, ok := x.Frame.(*SnapshotFrame_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotFrame) GetLease() *SnapshotLease {
+	if x != nil {
+		if x, ok := x.Frame.(*SnapshotFrame_Lease); ok {
+			return x.Lease
+		}
+	}
+	return nil
+}
+
+func (x *SnapshotFrame) GetEnd() *SnapshotEnd {
+	if x != nil {
+		if x, ok := x.Frame.(*SnapshotFrame_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isSnapshotFrame_Frame interface {
+	isSnapshotFrame_Frame()
+}
+
+type SnapshotFrame_Header struct {
+	Header *SnapshotHeader `protobuf:"bytes,1,opt,name=header,proto3,oneof"`
+}
+
+type SnapshotFrame_Worker struct {
+	Worker *SnapshotWorker `protobuf:"bytes,2,opt,name=worker,proto3,oneof"`
+}
+
+type SnapshotFrame_Job struct {
+	Job *SnapshotJob `protobuf:"bytes,3,opt,name=job,proto3,oneof"`
+}
+
+type SnapshotFrame_Chunk struct {
+	// Belongs to the last job before it.
+	Chunk *SnapshotChunk `protobuf:"bytes,4,opt,name=chunk,proto3,oneof"`
+}
+
+type SnapshotFrame_Lease struct {
+	Lease *SnapshotLease `protobuf:"bytes,5,opt,name=lease,proto3,oneof"`
+}
+
+type SnapshotFrame_End struct {
+	End *SnapshotEnd `protobuf:"bytes,6,opt,name=end,proto3,oneof"`
+}
+
+func (*SnapshotFrame_Header) isSnapshotFrame_Frame() {}
+
+func (*SnapshotFrame_Worker) isSnapshotFrame_Frame() {}
+
+func (*SnapshotFrame_Job) isSnapshotFrame_Frame() {}
+
+func (*SnapshotFrame_Chunk) isSnapshotFrame_Frame() {}
+
+func (*SnapshotFrame_Lease) isSnapshotFrame_Frame() {}
+
+func (*SnapshotFrame_End) isSnapshotFrame_Frame() {}
+
+type SnapshotHeader struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Version   uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	ClusterId string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	TimeMs    int64                  `protobuf:"varint,3,opt,name=time_ms,json=timeMs,proto3" json:"time_ms,omitempty"`
+	NextJob   uint64                 `protobuf:"varint,4,opt,name=next_job,json=nextJob,proto3" json:"next_job,omitempty"`
+	NextLease uint64                 `protobuf:"varint,5,opt,name=next_lease,json=nextLease,proto3" json:"next_lease,omitempty"`
+	// Terminal jobs in the order of ending.
+	Done []uint64 `protobuf:"varint,6,rep,packed,name=done,proto3" json:"done,omitempty"`
+	// Pairs (lease, job), ascending by lease.
+	Retired       []uint64 `protobuf:"varint,7,rep,packed,name=retired,proto3" json:"retired,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotHeader) Reset() {
+	*x = SnapshotHeader{}
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotHeader) ProtoMessage() {}
+
+func (x *SnapshotHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotHeader.ProtoReflect.Descriptor instead.
+func (*SnapshotHeader) Descriptor() ([]byte, []int) {
+	return file_volley_journal_v1_journal_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SnapshotHeader) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *SnapshotHeader) GetTimeMs() int64 {
+	if x != nil {
+		return x.TimeMs
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetNextJob() uint64 {
+	if x != nil {
+		return x.NextJob
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetNextLease() uint64 {
+	if x != nil {
+		return x.NextLease
+	}
+	return 0
+}
+
+func (x *SnapshotHeader) GetDone() []uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
+func (x *SnapshotHeader) GetRetired() []uint64 {
+	if x != nil {
+		return x.Retired
+	}
+	return nil
+}
+
+// SnapshotWorker are numbered from 1 in the order of the stream.
+type SnapshotWorker struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hello         *v1.Hello              `protobuf:"bytes,1,opt,name=hello,proto3" json:"hello,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Status        uint32                 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"`
+	Connected     int64                  `protobuf:"varint,4,opt,name=connected,proto3" json:"connected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotWorker) Reset() {
+	*x = SnapshotWorker{}
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotWorker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotWorker) ProtoMessage() {}
+
+func (x *SnapshotWorker) ProtoReflect() protoreflect.Message {
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotWorker.ProtoReflect.Descriptor instead.
+func (*SnapshotWorker) Descriptor() ([]byte, []int) {
+	return file_volley_journal_v1_journal_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SnapshotWorker) GetHello() *v1.Hello {
+	if x != nil {
+		return x.Hello
+	}
+	return nil
+}
+
+func (x *SnapshotWorker) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *SnapshotWorker) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *SnapshotWorker) GetConnected() int64 {
+	if x != nil {
+		return x.Connected
+	}
+	return 0
+}
+
+type SnapshotJob struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Spec           *v1.JobSpec            `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	Size           uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Array          bool                   `protobuf:"varint,4,opt,name=array,proto3" json:"array,omitempty"`
+	IdempotencyKey string                 `protobuf:"bytes,5,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	Created        int64                  `protobuf:"varint,6,opt,name=created,proto3" json:"created,omitempty"`
+	Started        int64                  `protobuf:"varint,7,opt,name=started,proto3" json:"started,omitempty"`
+	Stopped        int64                  `protobuf:"varint,8,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	Terminal       bool                   `protobuf:"varint,9,opt,name=terminal,proto3" json:"terminal,omitempty"`
+	// Runs.
+	Ready        []uint64  `protobuf:"varint,10,rep,packed,name=ready,proto3" json:"ready,omitempty"`
+	Cancelled    []uint64  `protobuf:"varint,11,rep,packed,name=cancelled,proto3" json:"cancelled,omitempty"`
+	DepFailed    []uint64  `protobuf:"varint,12,rep,packed,name=dep_failed,json=depFailed,proto3" json:"dep_failed,omitempty"`
+	Killing      []uint64  `protobuf:"varint,13,rep,packed,name=killing,proto3" json:"killing,omitempty"`
+	Cancel       bool      `protobuf:"varint,14,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	Terminate    bool      `protobuf:"varint,15,opt,name=terminate,proto3" json:"terminate,omitempty"`
+	CancelReason string    `protobuf:"bytes,16,opt,name=cancel_reason,json=cancelReason,proto3" json:"cancel_reason,omitempty"`
+	Depends      []*Depend `protobuf:"bytes,17,rep,name=depends,proto3" json:"depends,omitempty"`
+	Satisfied    uint64    `protobuf:"varint,18,opt,name=satisfied,proto3" json:"satisfied,omitempty"`
+	Dependents   []uint64  `protobuf:"varint,19,rep,packed,name=dependents,proto3" json:"dependents,omitempty"`
+	// Pairs: status reason, reason.
+	Reasons       []string `protobuf:"bytes,20,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	HasBest       bool     `protobuf:"varint,21,opt,name=has_best,json=hasBest,proto3" json:"has_best,omitempty"`
+	BestIndex     uint64   `protobuf:"varint,22,opt,name=best_index,json=bestIndex,proto3" json:"best_index,omitempty"`
+	BestValue     float64  `protobuf:"fixed64,23,opt,name=best_value,json=bestValue,proto3" json:"best_value,omitempty"`
+	TaskUs        uint64   `protobuf:"varint,24,opt,name=task_us,json=taskUs,proto3" json:"task_us,omitempty"`
+	Attempts      uint64   `protobuf:"varint,25,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Stale         uint64   `protobuf:"varint,26,opt,name=stale,proto3" json:"stale,omitempty"`
+	LostRuns      uint64   `protobuf:"varint,27,opt,name=lost_runs,json=lostRuns,proto3" json:"lost_runs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotJob) Reset() {
+	*x = SnapshotJob{}
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotJob) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotJob) ProtoMessage() {}
+
+func (x *SnapshotJob) ProtoReflect() protoreflect.Message {
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotJob.ProtoReflect.Descriptor instead.
+func (*SnapshotJob) Descriptor() ([]byte, []int) {
+	return file_volley_journal_v1_journal_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SnapshotJob) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SnapshotJob) GetSpec() *v1.JobSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *SnapshotJob) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *SnapshotJob) GetArray() bool {
+	if x != nil {
+		return x.Array
+	}
+	return false
+}
+
+func (x *SnapshotJob) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *SnapshotJob) GetCreated() int64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *SnapshotJob) GetStarted() int64 {
+	if x != nil {
+		return x.Started
+	}
+	return 0
+}
+
+func (x *SnapshotJob) GetStopped() int64 {
+	if x != nil {
+		return x.Stopped
+	}
+	return 0
+}
+
+func (x *SnapshotJob) GetTerminal() bool {
+	if x != nil {
+		return x.Terminal
+	}
+	return false
+}
+
+func (x *SnapshotJob) GetReady() []uint64 {
+	if x != nil {
+		return x.Ready
+	}
+	return nil
+}
+
+func (x *SnapshotJob) GetCancelled() []uint64 {
+	if x != nil {
+		return x.Cancelled
+	}
+	return nil
+}
+
+func (x *SnapshotJob) GetDepFailed() []uint64 {
+	if x != nil {
+		return x.DepFailed
+	}
+	return nil
+}
+
+func (x *SnapshotJob) GetKilling() []uint64 {
+	if x != nil {
+		return x.Killing
+	}
+	return nil
+}
+
+func (x *SnapshotJob) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+func (x *SnapshotJob) GetTerminate() bool {
+	if x != nil {
+		return x.Terminate
+	}
+	return false
+}
+
+func (x *SnapshotJob) GetCancelReason() string {
+	if x != nil {
+		return x.CancelReason
+	}
+	return ""
+}
+
+func (x *SnapshotJob) GetDepends() []*Depend {
+	if x != nil {
+		return x.Depends
+	}
+	return nil
+}
+
+func (x *SnapshotJob) GetSatisfied() uint64 {
+	if x != nil {
+		return x.Satisfied
+	}
+	return 0
+}
+
+func (x *SnapshotJob) GetDependents() []uint64 {
+	if x != nil {
+		return x.Dependents
+	}
+	return nil
+}
+
+func (x *SnapshotJob) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
+	}
+	return nil
+}
+
+func (x *SnapshotJob) GetHasBest() bool {
+	if x != nil {
+		return x.HasBest
+	}
+	return false
+}
+
+func (x *SnapshotJob) GetBestIndex() uint64 {
+	if x != nil {
+		return x.BestIndex
+	}
+	return 0
+}
+
+func (x *SnapshotJob) GetBestValue() float64 {
+	if x != nil {
+		return x.BestValue
+	}
+	return 0
+}
+
+func (x *SnapshotJob) GetTaskUs() uint64 {
+	if x != nil {
+		return x.TaskUs
+	}
+	return 0
+}
+
+func (x *SnapshotJob) GetAttempts() uint64 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *SnapshotJob) GetStale() uint64 {
+	if x != nil {
+		return x.Stale
+	}
+	return 0
+}
+
+func (x *SnapshotJob) GetLostRuns() uint64 {
+	if x != nil {
+		return x.LostRuns
+	}
+	return 0
+}
+
+type SnapshotChunk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Index of the first record divided by 1024.
+	Base uint64 `protobuf:"varint,1,opt,name=base,proto3" json:"base,omitempty"`
+	// Records of 28 bytes, little-endian, see coordinator/state.
+	Records []byte             `protobuf:"bytes,2,opt,name=records,proto3" json:"records,omitempty"`
+	History []*SnapshotHistory `protobuf:"bytes,3,rep,name=history,proto3" json:"history,omitempty"`
+	// Pairs (position, attempts that do not count), ascending.
+	Uncharged []uint32 `protobuf:"varint,4,rep,packed,name=uncharged,proto3" json:"uncharged,omitempty"`
+	// Empty, or one for each record.
+	Output        [][]byte  `protobuf:"bytes,5,rep,name=output,proto3" json:"output,omitempty"`
+	Metric        []float64 `protobuf:"fixed64,6,rep,packed,name=metric,proto3" json:"metric,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotChunk) Reset() {
+	*x = SnapshotChunk{}
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotChunk) ProtoMessage() {}
+
+func (x *SnapshotChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotChunk.ProtoReflect.Descriptor instead.
+func (*SnapshotChunk) Descriptor() ([]byte, []int) {
+	return file_volley_journal_v1_journal_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SnapshotChunk) GetBase() uint64 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *SnapshotChunk) GetRecords() []byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+func (x *SnapshotChunk) GetHistory() []*SnapshotHistory {
+	if x != nil {
+		return x.History
+	}
+	return nil
+}
+
+func (x *SnapshotChunk) GetUncharged() []uint32 {
+	if x != nil {
+		return x.Uncharged
+	}
+	return nil
+}
+
+func (x *SnapshotChunk) GetOutput() [][]byte {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
+func (x *SnapshotChunk) GetMetric() []float64 {
+	if x != nil {
+		return x.Metric
+	}
+	return nil
+}
+
+type SnapshotHistory struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Position      uint32                 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
+	Records       []byte                 `protobuf:"bytes,2,opt,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotHistory) Reset() {
+	*x = SnapshotHistory{}
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotHistory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotHistory) ProtoMessage() {}
+
+func (x *SnapshotHistory) ProtoReflect() protoreflect.Message {
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotHistory.ProtoReflect.Descriptor instead.
+func (*SnapshotHistory) Descriptor() ([]byte, []int) {
+	return file_volley_journal_v1_journal_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SnapshotHistory) GetPosition() uint32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *SnapshotHistory) GetRecords() []byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
+
+type SnapshotLease struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Job      uint64                 `protobuf:"varint,2,opt,name=job,proto3" json:"job,omitempty"`
+	Worker   uint32                 `protobuf:"varint,3,opt,name=worker,proto3" json:"worker,omitempty"`
+	Attempt  uint32                 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Parallel uint64                 `protobuf:"varint,5,opt,name=parallel,proto3" json:"parallel,omitempty"`
+	// Runs.
+	Remaining     []uint64 `protobuf:"varint,6,rep,packed,name=remaining,proto3" json:"remaining,omitempty"`
+	Running       []uint64 `protobuf:"varint,7,rep,packed,name=running,proto3" json:"running,omitempty"`
+	Asked         []uint64 `protobuf:"varint,8,rep,packed,name=asked,proto3" json:"asked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotLease) Reset() {
+	*x = SnapshotLease{}
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotLease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotLease) ProtoMessage() {}
+
+func (x *SnapshotLease) ProtoReflect() protoreflect.Message {
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotLease.ProtoReflect.Descriptor instead.
+func (*SnapshotLease) Descriptor() ([]byte, []int) {
+	return file_volley_journal_v1_journal_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SnapshotLease) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SnapshotLease) GetJob() uint64 {
+	if x != nil {
+		return x.Job
+	}
+	return 0
+}
+
+func (x *SnapshotLease) GetWorker() uint32 {
+	if x != nil {
+		return x.Worker
+	}
+	return 0
+}
+
+func (x *SnapshotLease) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *SnapshotLease) GetParallel() uint64 {
+	if x != nil {
+		return x.Parallel
+	}
+	return 0
+}
+
+func (x *SnapshotLease) GetRemaining() []uint64 {
+	if x != nil {
+		return x.Remaining
+	}
+	return nil
+}
+
+func (x *SnapshotLease) GetRunning() []uint64 {
+	if x != nil {
+		return x.Running
+	}
+	return nil
+}
+
+func (x *SnapshotLease) GetAsked() []uint64 {
+	if x != nil {
+		return x.Asked
+	}
+	return nil
+}
+
+type SnapshotEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Frames before this one.
+	Frames        uint64 `protobuf:"varint,1,opt,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotEnd) Reset() {
+	*x = SnapshotEnd{}
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotEnd) ProtoMessage() {}
+
+func (x *SnapshotEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_volley_journal_v1_journal_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotEnd.ProtoReflect.Descriptor instead.
+func (*SnapshotEnd) Descriptor() ([]byte, []int) {
+	return file_volley_journal_v1_journal_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SnapshotEnd) GetFrames() uint64 {
+	if x != nil {
+		return x.Frames
+	}
+	return 0
+}
+
 var File_volley_journal_v1_journal_proto protoreflect.FileDescriptor
 
 const file_volley_journal_v1_journal_proto_rawDesc = "" +
@@ -1246,7 +2099,85 @@ const file_volley_journal_v1_journal_proto_rawDesc = "" +
 	"\blease_id\x18\x01 \x01(\x04R\aleaseId\x12\x12\n" +
 	"\x04runs\x18\x02 \x03(\x04R\x04runs\"\x1b\n" +
 	"\x05Purge\x12\x12\n" +
-	"\x04jobs\x18\x01 \x03(\x04R\x04jobsBBZ@github.com/volley-batch/volley/proto/volley/journal/v1;journalv1b\x06proto3"
+	"\x04jobs\x18\x01 \x03(\x04R\x04jobs\"\xee\x02\n" +
+	"\rSnapshotFrame\x12;\n" +
+	"\x06header\x18\x01 \x01(\v2!.volley.journal.v1.SnapshotHeaderH\x00R\x06header\x12;\n" +
+	"\x06worker\x18\x02 \x01(\v2!.volley.journal.v1.SnapshotWorkerH\x00R\x06worker\x122\n" +
+	"\x03job\x18\x03 \x01(\v2\x1e.volley.journal.v1.SnapshotJobH\x00R\x03job\x128\n" +
+	"\x05chunk\x18\x04 \x01(\v2 .volley.journal.v1.SnapshotChunkH\x00R\x05chunk\x128\n" +
+	"\x05lease\x18\x05 \x01(\v2 .volley.journal.v1.SnapshotLeaseH\x00R\x05lease\x122\n" +
+	"\x03end\x18\x06 \x01(\v2\x1e.volley.journal.v1.SnapshotEndH\x00R\x03endB\a\n" +
+	"\x05frame\"\xca\x01\n" +
+	"\x0eSnapshotHeader\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x02 \x01(\tR\tclusterId\x12\x17\n" +
+	"\atime_ms\x18\x03 \x01(\x03R\x06timeMs\x12\x19\n" +
+	"\bnext_job\x18\x04 \x01(\x04R\anextJob\x12\x1d\n" +
+	"\n" +
+	"next_lease\x18\x05 \x01(\x04R\tnextLease\x12\x12\n" +
+	"\x04done\x18\x06 \x03(\x04R\x04done\x12\x18\n" +
+	"\aretired\x18\a \x03(\x04R\aretired\"\x84\x01\n" +
+	"\x0eSnapshotWorker\x12&\n" +
+	"\x05hello\x18\x01 \x01(\v2\x10.volley.v1.HelloR\x05hello\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\rR\x06status\x12\x1c\n" +
+	"\tconnected\x18\x04 \x01(\x03R\tconnected\"\x98\x06\n" +
+	"\vSnapshotJob\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12&\n" +
+	"\x04spec\x18\x02 \x01(\v2\x12.volley.v1.JobSpecR\x04spec\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x14\n" +
+	"\x05array\x18\x04 \x01(\bR\x05array\x12'\n" +
+	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKey\x12\x18\n" +
+	"\acreated\x18\x06 \x01(\x03R\acreated\x12\x18\n" +
+	"\astarted\x18\a \x01(\x03R\astarted\x12\x18\n" +
+	"\astopped\x18\b \x01(\x03R\astopped\x12\x1a\n" +
+	"\bterminal\x18\t \x01(\bR\bterminal\x12\x14\n" +
+	"\x05ready\x18\n" +
+	" \x03(\x04R\x05ready\x12\x1c\n" +
+	"\tcancelled\x18\v \x03(\x04R\tcancelled\x12\x1d\n" +
+	"\n" +
+	"dep_failed\x18\f \x03(\x04R\tdepFailed\x12\x18\n" +
+	"\akilling\x18\r \x03(\x04R\akilling\x12\x16\n" +
+	"\x06cancel\x18\x0e \x01(\bR\x06cancel\x12\x1c\n" +
+	"\tterminate\x18\x0f \x01(\bR\tterminate\x12#\n" +
+	"\rcancel_reason\x18\x10 \x01(\tR\fcancelReason\x123\n" +
+	"\adepends\x18\x11 \x03(\v2\x19.volley.journal.v1.DependR\adepends\x12\x1c\n" +
+	"\tsatisfied\x18\x12 \x01(\x04R\tsatisfied\x12\x1e\n" +
+	"\n" +
+	"dependents\x18\x13 \x03(\x04R\n" +
+	"dependents\x12\x18\n" +
+	"\areasons\x18\x14 \x03(\tR\areasons\x12\x19\n" +
+	"\bhas_best\x18\x15 \x01(\bR\ahasBest\x12\x1d\n" +
+	"\n" +
+	"best_index\x18\x16 \x01(\x04R\tbestIndex\x12\x1d\n" +
+	"\n" +
+	"best_value\x18\x17 \x01(\x01R\tbestValue\x12\x17\n" +
+	"\atask_us\x18\x18 \x01(\x04R\x06taskUs\x12\x1a\n" +
+	"\battempts\x18\x19 \x01(\x04R\battempts\x12\x14\n" +
+	"\x05stale\x18\x1a \x01(\x04R\x05stale\x12\x1b\n" +
+	"\tlost_runs\x18\x1b \x01(\x04R\blostRuns\"\xc9\x01\n" +
+	"\rSnapshotChunk\x12\x12\n" +
+	"\x04base\x18\x01 \x01(\x04R\x04base\x12\x18\n" +
+	"\arecords\x18\x02 \x01(\fR\arecords\x12<\n" +
+	"\ahistory\x18\x03 \x03(\v2\".volley.journal.v1.SnapshotHistoryR\ahistory\x12\x1c\n" +
+	"\tuncharged\x18\x04 \x03(\rR\tuncharged\x12\x16\n" +
+	"\x06output\x18\x05 \x03(\fR\x06output\x12\x16\n" +
+	"\x06metric\x18\x06 \x03(\x01R\x06metric\"G\n" +
+	"\x0fSnapshotHistory\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\rR\bposition\x12\x18\n" +
+	"\arecords\x18\x02 \x01(\fR\arecords\"\xcd\x01\n" +
+	"\rSnapshotLease\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
+	"\x03job\x18\x02 \x01(\x04R\x03job\x12\x16\n" +
+	"\x06worker\x18\x03 \x01(\rR\x06worker\x12\x18\n" +
+	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x1a\n" +
+	"\bparallel\x18\x05 \x01(\x04R\bparallel\x12\x1c\n" +
+	"\tremaining\x18\x06 \x03(\x04R\tremaining\x12\x18\n" +
+	"\arunning\x18\a \x03(\x04R\arunning\x12\x14\n" +
+	"\x05asked\x18\b \x03(\x04R\x05asked\"%\n" +
+	"\vSnapshotEnd\x12\x16\n" +
+	"\x06frames\x18\x01 \x01(\x04R\x06framesBBZ@github.com/volley-batch/volley/proto/volley/journal/v1;journalv1b\x06proto3"
 
 var (
 	file_volley_journal_v1_journal_proto_rawDescOnce sync.Once
@@ -1260,28 +2191,36 @@ func file_volley_journal_v1_journal_proto_rawDescGZIP() []byte {
 	return file_volley_journal_v1_journal_proto_rawDescData
 }
 
-var file_volley_journal_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_volley_journal_v1_journal_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_volley_journal_v1_journal_proto_goTypes = []any{
-	(*Batch)(nil),          // 0: volley.journal.v1.Batch
-	(*Entry)(nil),          // 1: volley.journal.v1.Entry
-	(*Init)(nil),           // 2: volley.journal.v1.Init
-	(*Submit)(nil),         // 3: volley.journal.v1.Submit
-	(*Depend)(nil),         // 4: volley.journal.v1.Depend
-	(*Reuse)(nil),          // 5: volley.journal.v1.Reuse
-	(*Cancel)(nil),         // 6: volley.journal.v1.Cancel
-	(*Rerun)(nil),          // 7: volley.journal.v1.Rerun
-	(*WorkerHello)(nil),    // 8: volley.journal.v1.WorkerHello
-	(*WorkerReport)(nil),   // 9: volley.journal.v1.WorkerReport
-	(*WorkerLost)(nil),     // 10: volley.journal.v1.WorkerLost
-	(*WorkerLeft)(nil),     // 11: volley.journal.v1.WorkerLeft
-	(*WorkerDrain)(nil),    // 12: volley.journal.v1.WorkerDrain
-	(*Grant)(nil),          // 13: volley.journal.v1.Grant
-	(*TakeBack)(nil),       // 14: volley.journal.v1.TakeBack
-	(*Purge)(nil),          // 15: volley.journal.v1.Purge
-	(*v1.JobSpec)(nil),     // 16: volley.v1.JobSpec
-	(v1.DependencyType)(0), // 17: volley.v1.DependencyType
-	(*v1.Hello)(nil),       // 18: volley.v1.Hello
-	(*v1.Report)(nil),      // 19: volley.v1.Report
+	(*Batch)(nil),           // 0: volley.journal.v1.Batch
+	(*Entry)(nil),           // 1: volley.journal.v1.Entry
+	(*Init)(nil),            // 2: volley.journal.v1.Init
+	(*Submit)(nil),          // 3: volley.journal.v1.Submit
+	(*Depend)(nil),          // 4: volley.journal.v1.Depend
+	(*Reuse)(nil),           // 5: volley.journal.v1.Reuse
+	(*Cancel)(nil),          // 6: volley.journal.v1.Cancel
+	(*Rerun)(nil),           // 7: volley.journal.v1.Rerun
+	(*WorkerHello)(nil),     // 8: volley.journal.v1.WorkerHello
+	(*WorkerReport)(nil),    // 9: volley.journal.v1.WorkerReport
+	(*WorkerLost)(nil),      // 10: volley.journal.v1.WorkerLost
+	(*WorkerLeft)(nil),      // 11: volley.journal.v1.WorkerLeft
+	(*WorkerDrain)(nil),     // 12: volley.journal.v1.WorkerDrain
+	(*Grant)(nil),           // 13: volley.journal.v1.Grant
+	(*TakeBack)(nil),        // 14: volley.journal.v1.TakeBack
+	(*Purge)(nil),           // 15: volley.journal.v1.Purge
+	(*SnapshotFrame)(nil),   // 16: volley.journal.v1.SnapshotFrame
+	(*SnapshotHeader)(nil),  // 17: volley.journal.v1.SnapshotHeader
+	(*SnapshotWorker)(nil),  // 18: volley.journal.v1.SnapshotWorker
+	(*SnapshotJob)(nil),     // 19: volley.journal.v1.SnapshotJob
+	(*SnapshotChunk)(nil),   // 20: volley.journal.v1.SnapshotChunk
+	(*SnapshotHistory)(nil), // 21: volley.journal.v1.SnapshotHistory
+	(*SnapshotLease)(nil),   // 22: volley.journal.v1.SnapshotLease
+	(*SnapshotEnd)(nil),     // 23: volley.journal.v1.SnapshotEnd
+	(*v1.JobSpec)(nil),      // 24: volley.v1.JobSpec
+	(v1.DependencyType)(0),  // 25: volley.v1.DependencyType
+	(*v1.Hello)(nil),        // 26: volley.v1.Hello
+	(*v1.Report)(nil),       // 27: volley.v1.Report
 }
 var file_volley_journal_v1_journal_proto_depIdxs = []int32{
 	1,  // 0: volley.journal.v1.Batch.entries:type_name -> volley.journal.v1.Entry
@@ -1297,17 +2236,27 @@ var file_volley_journal_v1_journal_proto_depIdxs = []int32{
 	15, // 10: volley.journal.v1.Entry.purge:type_name -> volley.journal.v1.Purge
 	12, // 11: volley.journal.v1.Entry.worker_drain:type_name -> volley.journal.v1.WorkerDrain
 	2,  // 12: volley.journal.v1.Entry.init:type_name -> volley.journal.v1.Init
-	16, // 13: volley.journal.v1.Submit.spec:type_name -> volley.v1.JobSpec
+	24, // 13: volley.journal.v1.Submit.spec:type_name -> volley.v1.JobSpec
 	4,  // 14: volley.journal.v1.Submit.depends_on:type_name -> volley.journal.v1.Depend
 	5,  // 15: volley.journal.v1.Submit.reuse:type_name -> volley.journal.v1.Reuse
-	17, // 16: volley.journal.v1.Depend.type:type_name -> volley.v1.DependencyType
-	18, // 17: volley.journal.v1.WorkerHello.hello:type_name -> volley.v1.Hello
-	19, // 18: volley.journal.v1.WorkerReport.report:type_name -> volley.v1.Report
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	25, // 16: volley.journal.v1.Depend.type:type_name -> volley.v1.DependencyType
+	26, // 17: volley.journal.v1.WorkerHello.hello:type_name -> volley.v1.Hello
+	27, // 18: volley.journal.v1.WorkerReport.report:type_name -> volley.v1.Report
+	17, // 19: volley.journal.v1.SnapshotFrame.header:type_name -> volley.journal.v1.SnapshotHeader
+	18, // 20: volley.journal.v1.SnapshotFrame.worker:type_name -> volley.journal.v1.SnapshotWorker
+	19, // 21: volley.journal.v1.SnapshotFrame.job:type_name -> volley.journal.v1.SnapshotJob
+	20, // 22: volley.journal.v1.SnapshotFrame.chunk:type_name -> volley.journal.v1.SnapshotChunk
+	22, // 23: volley.journal.v1.SnapshotFrame.lease:type_name -> volley.journal.v1.SnapshotLease
+	23, // 24: volley.journal.v1.SnapshotFrame.end:type_name -> volley.journal.v1.SnapshotEnd
+	26, // 25: volley.journal.v1.SnapshotWorker.hello:type_name -> volley.v1.Hello
+	24, // 26: volley.journal.v1.SnapshotJob.spec:type_name -> volley.v1.JobSpec
+	4,  // 27: volley.journal.v1.SnapshotJob.depends:type_name -> volley.journal.v1.Depend
+	21, // 28: volley.journal.v1.SnapshotChunk.history:type_name -> volley.journal.v1.SnapshotHistory
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_volley_journal_v1_journal_proto_init() }
@@ -1331,13 +2280,21 @@ func file_volley_journal_v1_journal_proto_init() {
 	}
 	file_volley_journal_v1_journal_proto_msgTypes[4].OneofWrappers = []any{}
 	file_volley_journal_v1_journal_proto_msgTypes[6].OneofWrappers = []any{}
+	file_volley_journal_v1_journal_proto_msgTypes[16].OneofWrappers = []any{
+		(*SnapshotFrame_Header)(nil),
+		(*SnapshotFrame_Worker)(nil),
+		(*SnapshotFrame_Job)(nil),
+		(*SnapshotFrame_Chunk)(nil),
+		(*SnapshotFrame_Lease)(nil),
+		(*SnapshotFrame_End)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_volley_journal_v1_journal_proto_rawDesc), len(file_volley_journal_v1_journal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

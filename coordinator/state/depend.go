@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package state
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/volley-batch/volley/sharding"
+)
+
+// release makes ready what nothing holds back: at submit, when the last
+// whole-job dependency is satisfied, and after a rerun. What is leased, has
+// ended, or has failed unstarted, stays as it is.
+func (s *State) release(j *Job) {
+	if j.cancel || j.Waiting() > 0 {
+		return
+	}
+	free := s.unstarted(j)
+	if !j.hasChildDeps() {
+		j.ready.Union(free)
+		return
+	}
+	// Only a child whose predecessor has ended can have become ready: walking
+	// those that have ended, not all that wait, keeps the submit of two
+	// arrays of 10^8 quick.
+	ended := new(sharding.Set)
+	if j.sequential {
+		ended.Add(0)
+		for r := range s.ended(j).Ranges() {
+			ended.AddRange(r.First+1, r.Count)
+		}
+	}
+	for _, d := range j.depends {
+		if dep := s.jobs[d.GetJob()]; d.GetType() == nToN && dep != nil {
+			ended.Union(s.ended(dep))
+		}
+	}
+	ended.Intersect(free)
+	failed := new(sharding.Set)
+	for i := range ended.All() {
+		switch ok, bad := s.childReleased(j, i); {
+		case ok:
+			j.ready.Add(i)
+		case bad:
+			failed.Add(i)
+		}
+	}
+	s.dependencyFailed(j, failed)
+}
+
+// ended is every child that has ended, in whatever way.
+func (s *State) ended(j *Job) *sharding.Set {
+	set := j.cancelled.Clone()
+	set.Union(j.depFailed)
+	for _, base := range slices.Sorted(maps.Keys(j.chunks)) {
+		for k := range j.chunks[base].recs {
+			if j.chunks[base].recs[k].phase().terminal() {
+				set.Add(base<<chunkBits + uint64(k))
+			}
+		}
+	}
+	return set
+}
+
+// unstarted is every child that is neither leased nor ended.
+func (s *State) unstarted(j *Job) *sharding.Set {
+	rest := sharding.NewSet(sharding.Run{First: 0, Count: j.Size})
+	rest.Subtract(s.ended(j))
+	for _, id := range j.leases {
+		rest.Subtract(s.leases[id].remaining)
+	}
+	return rest
+}
+
+// childReleased says whether the child-level dependencies of child i are
+// satisfied, or can never be.
+func (s *State) childReleased(j *Job, i uint64) (ok, failed bool) {
+	ok = true
+	if j.sequential && i > 0 {
+		if j.childFailed(i - 1) {
+			return false, true
+		}
+		ok = j.childDone(i - 1)
+	}
+	for _, d := range j.depends {
+		if d.GetType() != nToN {
+			continue
+		}
+		dep := s.jobs[d.GetJob()]
+		switch {
+		case dep == nil: // purged: only jobs without waiting dependents are
+		case dep.childFailed(i):
+			return false, true
+		case !dep.childDone(i):
+			ok = false
+		}
+	}
+	return ok, false
+}
+
+// childEnded tells those that wait for child i, in this job and in others.
+func (s *State) childEnded(j *Job, i uint64) {
+	if j.sequential && i+1 < j.Size {
+		s.recheckChild(j, i+1)
+	}
+	for _, id := range j.dependents {
+		d := s.mut(id)
+		if d == nil || d.terminal {
+			continue
+		}
+		for n, dep := range d.depends {
+			switch {
+			case dep.GetJob() != j.ID:
+			case dep.GetType() == nToN:
+				s.recheckChild(d, i)
+			case dep.Index != nil && dep.GetIndex() == i:
+				s.wholeChanged(d, j, n)
+			}
+		}
+		s.settle(d)
+	}
+}
+
+// jobEnded tells the jobs that wait for the whole of j.
+func (s *State) jobEnded(j *Job) {
+	for _, id := range j.dependents {
+		d := s.mut(id)
+		if d == nil || d.terminal {
+			continue
+		}
+		for n, dep := range d.depends {
+			if dep.GetJob() == j.ID && dep.Index == nil && dep.GetType() != nToN {
+				s.wholeChanged(d, j, n)
+			}
+		}
+		s.settle(d)
+	}
+}
+
+// wholeChanged looks again at the n-th dependency of d, which is on j.
+func (s *State) wholeChanged(d, j *Job, n int) {
+	ok, failed := wholeDependency(j, d.depends[n])
+	switch {
+	case d.satisfied>>n&1 == 1:
+	case failed:
+		s.failUnstarted(d)
+	case ok:
+		d.satisfied |= 1 << n
+		s.release(d)
+	}
+}
+
+// recheckChild makes child i ready or failed if its dependencies say so now.
+func (s *State) recheckChild(j *Job, i uint64) {
+	_, r := j.peek(i)
+	if r.phase().terminal() || j.cancelled.Contains(i) || j.depFailed.Contains(i) || s.isLeased(j, i) {
+		return
+	}
+	switch ok, failed := s.childReleased(j, i); {
+	case failed:
+		s.dependencyFailed(j, sharding.NewSet(sharding.Run{First: i, Count: 1}))
+	case ok && !j.cancel && j.Waiting() == 0:
+		j.ready.Add(i)
+	}
+}
+
+// dependencyFailed fails the given children, and with the first of them, in a
+// sequential job, all after it: as one range, since a chain may be 10^8 long.
+func (s *State) dependencyFailed(j *Job, hit *sharding.Set) {
+	first, any := hit.Min()
+	if !any {
+		return
+	}
+	if j.sequential {
+		rest := s.unstarted(j)
+		rest.RemoveRange(0, first)
+		hit.Union(rest)
+	}
+	s.failSet(j, hit)
+}
+
+// failUnstarted fails everything of a job that no lease holds, because a
+// dependency of the whole job failed.
+func (s *State) failUnstarted(j *Job) { s.failSet(j, s.unstarted(j)) }
+
+func (s *State) failSet(j *Job, hit *sharding.Set) {
+	if hit.Empty() {
+		return
+	}
+	j.ready.Subtract(hit)
+	j.depFailed.Union(hit)
+	j.failed += hit.Len()
+	s.setFailed(j, hit)
+}
+
+// setFailed tells child-level dependents that all of hit have failed. Jobs
+// that have none pay nothing, so cancelling 10^8 children stays quick.
+func (s *State) setFailed(j *Job, hit *sharding.Set) {
+	for _, id := range j.dependents {
+		if d := s.mut(id); d != nil && !d.terminal {
+			s.dependentFailed(d, j, hit)
+		}
+	}
+}
+
+// dependentFailed handles one dependent of setFailed. For a single index the
+// cheap test of recheckChild serves; unstarted walks all records of d.
+func (s *State) dependentFailed(d, j *Job, hit *sharding.Set) {
+	first, _ := hit.Min()
+	for _, dep := range d.depends {
+		switch {
+		case dep.GetJob() != j.ID:
+		case dep.GetType() == nToN && hit.Len() == 1:
+			s.recheckChild(d, first)
+		case dep.GetType() == nToN:
+			mine := s.unstarted(d)
+			mine.Intersect(hit)
+			s.dependencyFailed(d, mine)
+		case dep.Index != nil && hit.Contains(dep.GetIndex()):
+			s.failUnstarted(d)
+		}
+	}
+	s.settle(d)
+}
+
+// isLeased says whether some lease of the job holds child i.
+func (s *State) isLeased(j *Job, i uint64) bool {
+	for _, id := range j.leases {
+		if s.leases[id].remaining.Contains(i) {
+			return true
+		}
+	}
+	return false
+}
