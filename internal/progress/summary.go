@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package progress
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/volley-batch/volley/client"
+	"github.com/volley-batch/volley/internal/render"
+	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
+)
+
+// Report is a job at its end, or as `show` finds it.
+type Report struct {
+	Job *volleyv1.Job
+	// Noun is what an index is called.
+	Noun string
+	// Failures, most first.
+	Failures []*volleyv1.FailureGroup
+	// Top are the best children by the job's metric, best first.
+	Top   []*volleyv1.Child
+	Style render.Style
+	// Width cuts tables. 0: no limit.
+	Width int
+}
+
+// Elapsed is the time from the first start to the end, or to now.
+func Elapsed(j *volleyv1.Job, now time.Time) time.Duration {
+	switch {
+	case j.GetStartedAt() == 0:
+		return 0
+	case j.GetStoppedAt() == 0:
+		return max(0, now.Sub(time.UnixMilli(j.StartedAt)))
+	}
+	return time.Duration(max(0, j.StoppedAt-j.StartedAt)) * time.Millisecond
+}
+
+// Summary writes the end of a run: counts, times, failures, ranking, and what
+// to type next.
+func Summary(w io.Writer, r Report) error {
+	j, c := r.Job, r.Job.GetCounts()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s  job %s  %s", r.Style.Bold(render.Clean(j.Name)), j.Id, r.Style.State(j.State))
+	if d := Elapsed(j, time.Now()); j.StartedAt > 0 {
+		fmt.Fprintf(&b, " in %s", render.Duration(d))
+	}
+	b.WriteByte('\n')
+	fmt.Fprintf(&b, "  %s: %s\n", render.Plural(j.Size, r.Noun), counts(c))
+	if j.TaskMs > 0 {
+		fmt.Fprintf(&b, "  task time %s", render.Duration(time.Duration(j.TaskMs)*time.Millisecond))
+		if retried := int64(j.FinishedAttempts) - int64(executed(c)); retried > 0 {
+			fmt.Fprintf(&b, ", %s", render.Plural(retried, "attempt")+" repeated")
+		}
+		if j.LostAttempts > 0 {
+			fmt.Fprintf(&b, ", %s lost with a node", render.Count(j.LostAttempts))
+		}
+		b.WriteByte('\n')
+	}
+	if j.State == volleyv1.JobState_JOB_STATE_FAILED && j.StatusReason != "" && j.StatusReason != usual {
+		fmt.Fprintf(&b, "  %s\n", render.Clean(j.StatusReason))
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return err
+	}
+	if err := Failures(w, r); err != nil {
+		return err
+	}
+	return Ranking(w, r)
+}
+
+func counts(c *volleyv1.Counts) string {
+	var parts []string
+	add := func(n uint64, what string) {
+		if n > 0 {
+			parts = append(parts, render.Count(n)+" "+what)
+		}
+	}
+	ok := render.Count(c.GetSucceeded()) + " succeeded"
+	if c.GetSkipped() > 0 {
+		ok += fmt.Sprintf(" (%s done before)", render.Count(c.GetSkipped()))
+	}
+	parts = append(parts, ok)
+	add(c.GetFailed(), "failed")
+	add(c.GetRunning()+c.GetStarting(), "running")
+	add(c.GetSubmitted()+c.GetPending()+c.GetRunnable(), "waiting")
+	return strings.Join(parts, ", ")
+}
+
+// Failures writes the groups of failures with the command that shows one.
+func Failures(w io.Writer, r Report) error {
+	if len(r.Failures) == 0 {
+		return nil
+	}
+	t := render.Table{Header: []string{"FAILED", "REASON", "EXAMPLE"}, Right: []bool{true}, Style: r.Style}
+	const most = 10
+	for i, g := range r.Failures {
+		if i == most {
+			t.Add("", fmt.Sprintf("and %d more kinds: volley why %s", len(r.Failures)-most, r.Job.Id), "")
+			break
+		}
+		example := ""
+		if len(g.Examples) > 0 {
+			example = "volley logs " + client.Ref{ID: r.Job.Id, Index: g.Examples[0], Child: r.Job.Array}.String()
+		}
+		t.Add(render.Count(g.Count), render.Truncate(Kind(g), 100), example)
+		t.Paint(0, r.Style.Red)
+	}
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return err
+	}
+	return t.Write(w)
+}
+
+// Ranking writes the best children with their parameters.
+func Ranking(w io.Writer, r Report) error {
+	m := r.Job.GetMetric()
+	if m.GetName() == "" || len(r.Top) == 0 {
+		return nil
+	}
+	order := "lowest first"
+	if m.Goal == volleyv1.Goal_GOAL_MAX {
+		order = "highest first"
+	}
+	t := render.Table{Header: []string{"RANK", "INDEX", render.Clean(m.Name)}, Right: []bool{true, true, true}, Style: r.Style, MaxWidth: r.Width}
+	points := make([]render.Object, len(r.Top))
+	var names []string
+	for i, c := range r.Top {
+		v, err := render.ParseJSON([]byte(c.Params))
+		if err != nil {
+			continue
+		}
+		points[i], _ = v.(render.Object)
+		for _, f := range points[i] {
+			if !slices.Contains(names, f.Name) {
+				names = append(names, f.Name)
+			}
+		}
+	}
+	for _, n := range names {
+		t.Header = append(t.Header, render.Clean(n))
+		t.Right = append(t.Right, true)
+	}
+	for i, c := range r.Top {
+		value := ""
+		if c.Metric != nil {
+			value = render.Number(*c.Metric)
+		}
+		row := []string{strconv.Itoa(i + 1), strconv.FormatUint(c.Index, 10), value}
+		for _, n := range names {
+			v, ok := points[i].Get(n)
+			if !ok {
+				v = "-"
+			}
+			row = append(row, render.Value(v))
+		}
+		t.Add(row...)
+		if i == 0 {
+			t.Paint(2, r.Style.Green)
+		}
+	}
+	if _, err := fmt.Fprintf(w, "\nranked by %s, %s\n", render.Clean(m.Name), order); err != nil {
+		return err
+	}
+	return t.Write(w)
+}
