@@ -164,10 +164,19 @@ func (s *State) charge(j *Job, l *Lease) {
 		l.slots = slots
 	}
 	s.dirtyWorkers[w.Num] = struct{}{}
+	s.noteBacklog(l)
 	if l.remaining.Empty() {
 		delete(s.leases, l.ID)
 		j.leases = removeSorted(j.leases, l.ID)
 		w.leases = removeSorted(w.leases, l.ID)
+	}
+}
+
+func (s *State) noteBacklog(l *Lease) {
+	if l.remaining.Len() > l.slots+l.asked.Len() {
+		s.backlog[l.ID] = struct{}{}
+	} else {
+		delete(s.backlog, l.ID)
 	}
 }
 

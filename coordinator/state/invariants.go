@@ -30,12 +30,25 @@ func (s *State) CheckInvariants() error {
 		case !contains(j.leases, id) || !contains(w.leases, id):
 			return fmt.Errorf("lease %d is not listed with its job and worker", id)
 		}
+		if _, in := s.backlog[id]; in != (l.remaining.Len() > l.slots+l.asked.Len()) {
+			return fmt.Errorf("lease %d: backlog is %v with remaining %d, slots %d, asked %d", id, in, l.remaining.Len(), l.slots, l.asked.Len())
+		}
 		slots[w.Num] = slots[w.Num].add(j.Shape, int64(l.slots))
 	}
+	if len(s.backlog) > len(s.leases) {
+		return fmt.Errorf("backlog lists %d leases of %d", len(s.backlog), len(s.leases))
+	}
+	ready := 0
 	for _, w := range s.Workers() {
+		if w.Status == NodeReady {
+			ready++
+		}
 		if w.Used != slots[w.Num] {
 			return fmt.Errorf("worker %s: used %+v, its leases add up to %+v", w.Name(), w.Used, slots[w.Num])
 		}
+	}
+	if ready != s.ready {
+		return fmt.Errorf("%d workers are ready, counted as %d", ready, s.ready)
 	}
 	live := 0
 	for _, j := range s.jobs {

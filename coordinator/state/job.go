@@ -325,3 +325,6 @@ func (j *Job) childFailed(i uint64) bool {
 	_, r := j.peek(i)
 	return r.phase() == phaseFailed || j.cancelled.Contains(i) || j.depFailed.Contains(i)
 }
+
+// Satisfied says that the n-th dependency holds for good.
+func (j *Job) Satisfied(n int) bool { return j.satisfied>>n&1 == 1 }

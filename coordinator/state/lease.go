@@ -71,6 +71,7 @@ func (s *State) takeBack(op *journalv1.TakeBack) (Result, error) {
 	}
 	set.Intersect(l.remaining)
 	l.asked.Union(set)
+	s.noteBacklog(l)
 	if !set.Empty() {
 		s.emit(RevokeEffect{Worker: l.Worker, Revoke: &volleyv1.Revoke{LeaseId: l.ID, Runs: set.AppendPacked(nil)}})
 	}

@@ -191,9 +191,10 @@ func (s *State) readHeader(h *journalv1.SnapshotHeader) error {
 func (s *State) readWorker(m *journalv1.SnapshotWorker) {
 	c := m.GetHello().GetCapacity()
 	w := &Worker{
-		Num: s.nextWorker, Hello: m.GetHello(), Epoch: m.GetEpoch(), Status: NodeStatus(m.GetStatus()), Connected: m.GetConnected(),
+		Num: s.nextWorker, Hello: m.GetHello(), Epoch: m.GetEpoch(), Status: NodeLost, Connected: m.GetConnected(),
 		Capacity: Shape{c.GetCpuMilli(), c.GetMemoryBytes(), c.GetGpu()},
 	}
+	s.setStatus(w, NodeStatus(m.GetStatus()))
 	s.nextWorker++
 	s.workers = append(s.workers, w)
 	s.byNode[w.NodeID()] = w.Num
@@ -335,6 +336,7 @@ func (s *State) readLease(m *journalv1.SnapshotLease) error {
 	l.slots = min(l.Parallel, l.remaining.Len())
 	j.slots += l.slots
 	w.Used = w.Used.add(j.Shape, int64(l.slots))
+	s.noteBacklog(l)
 	return nil
 }
 

@@ -137,6 +137,11 @@ type State struct {
 
 	// dirtyWorkers gained room or changed since TakeDirty.
 	dirtyWorkers map[uint32]struct{}
+	// backlog has the leases that hold more than may run at once: what an idle
+	// worker could be given.
+	backlog map[uint64]struct{}
+	// ready counts workers with status NodeReady.
+	ready int
 
 	effects []Effect
 }
@@ -148,6 +153,7 @@ func New() *State {
 		jobs: map[uint64]*Job{}, byName: map[string][]uint64{}, byKey: map[string]uint64{},
 		workers: []*Worker{nil}, byNode: map[string]uint32{}, leases: map[uint64]*Lease{},
 		retired: map[uint64]uint64{}, dirtyWorkers: map[uint32]struct{}{},
+		backlog: map[uint64]struct{}{},
 	}
 }
 
@@ -200,6 +206,23 @@ func (s *State) WorkerByNode(node string) *Worker { return s.Worker(s.byNode[nod
 
 // Workers lists all that are known, lost ones included, by number.
 func (s *State) Workers() []*Worker { return s.workers[1:] }
+
+// ReadyWorkers is the number of workers that take work.
+func (s *State) ReadyWorkers() int { return s.ready }
+
+// Backlog lists the leases that hold indexes beyond what may run at once and
+// was asked back, by number.
+func (s *State) Backlog() []uint64 { return slices.Sorted(maps.Keys(s.backlog)) }
+
+func (s *State) setStatus(w *Worker, to NodeStatus) {
+	if w.Status == NodeReady {
+		s.ready--
+	}
+	if to == NodeReady {
+		s.ready++
+	}
+	w.Status = to
+}
 
 // TakeDirtyWorkers lists the workers that may have gained room since the last
 // call, by number.

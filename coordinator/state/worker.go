@@ -34,14 +34,14 @@ func (s *State) hello(h *volleyv1.Hello) (Result, error) {
 			h.GetName(), ErrConflict, h.GetEpoch(), w.Epoch)
 	}
 	if w == nil {
-		w = &Worker{Num: s.nextWorker}
+		w = &Worker{Num: s.nextWorker, Status: NodeLost}
 		s.nextWorker++
 		s.workers = append(s.workers, w)
 		s.byNode[h.GetNodeId()] = w.Num
 	}
 	restarted := w.Epoch != h.GetEpoch()
 	if w.Status != NodeDraining || restarted {
-		w.Status = NodeReady
+		s.setStatus(w, NodeReady)
 	}
 	w.Epoch = h.GetEpoch()
 	w.Connected = s.now
@@ -185,7 +185,7 @@ func (s *State) workerGone(node string, epoch uint64, status NodeStatus) (Result
 	if w == nil || w.Epoch != epoch {
 		return Result{}, fmt.Errorf("worker %q, epoch %d: %w", node, epoch, ErrNotFound)
 	}
-	w.Status = status
+	s.setStatus(w, status)
 	delete(s.dirtyWorkers, w.Num)
 	for _, id := range append([]uint64(nil), w.leases...) {
 		l := s.leases[id]
@@ -204,10 +204,11 @@ func (s *State) drain(op *journalv1.WorkerDrain) (Result, error) {
 	if w == nil || w.Status == NodeLost || w.Status == NodeLeft {
 		return Result{}, fmt.Errorf("worker %q: %w", op.GetNodeId(), ErrNotFound)
 	}
-	w.Status = NodeReady
+	status := NodeReady
 	if op.GetDrain() {
-		w.Status = NodeDraining
+		status = NodeDraining
 	}
+	s.setStatus(w, status)
 	s.dirtyWorkers[w.Num] = struct{}{}
 	return Result{Worker: w.Num}, nil
 }

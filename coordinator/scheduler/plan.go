@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package scheduler
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/volley-batch/volley/coordinator/state"
+	journalv1 "github.com/volley-batch/volley/proto/volley/journal/v1"
+)
+
+// Options tune the size of leases. The zero value means the defaults.
+type Options struct {
+	// Target is how much work, by measured durations, a worker should hold
+	// beyond what runs. Longer hides slower round trips and makes messages
+	// rarer; shorter leaves less to take back at the end. Default: 200 ms.
+	Target time.Duration
+	// MaxLease is the largest number of indexes that one lease may hold.
+	// Default: 65,536.
+	MaxLease uint64
+}
+
+func (o Options) withDefaults() Options {
+	if o.Target == 0 {
+		o.Target = 200 * time.Millisecond
+	}
+	if o.MaxLease == 0 {
+		o.MaxLease = 1 << 16
+	}
+	return o
+}
+
+// Scheduler plans. It is not safe for concurrent use. What it remembers is
+// only which classes found no room; forgetting it costs time, nothing else.
+type Scheduler struct {
+	opts    Options
+	blocked map[state.ClassKey]bool
+	// held is the worker kept for heldFor, the first class that found no room;
+	// 0: none.
+	held    uint32
+	heldFor state.ClassKey
+}
+
+// New makes a scheduler.
+func New(o Options) *Scheduler {
+	return &Scheduler{opts: o.withDefaults(), blocked: map[state.ClassKey]bool{}}
+}
+
+// Emit applies a decision to the state that Plan is looking at.
+type Emit func(*journalv1.Entry)
+
+// Plan emits decisions until there is nothing left to decide. With all set it
+// looks at every worker, not only at those that changed: call it so after a
+// start, and now and then, so that a worker which fell idle while others had
+// little to give is looked at again when they turn out to be slow.
+func (p *Scheduler) Plan(s *state.State, all bool, emit Emit) {
+	dirty := s.TakeDirtyWorkers()
+	if all {
+		clear(p.blocked)
+		dirty = dirty[:0]
+		for _, w := range s.Workers() {
+			if w.Status == state.NodeReady {
+				dirty = append(dirty, w.Num)
+			}
+		}
+	}
+	r := round{p: p, s: s, emit: emit, dirty: dirty}
+	for _, c := range r.order() {
+		r.class(c)
+	}
+	if len(r.barriers) == 0 {
+		p.held = 0
+	}
+	r.takeBack()
+	// What was emitted above has marked workers as changed; they lost room
+	// and have nothing new to say.
+	s.TakeDirtyWorkers()
+	if len(p.blocked) > 4*len(s.Classes())+16 {
+		clear(p.blocked)
+	}
+}
+
+// round is one call of Plan.
+type round struct {
+	p     *Scheduler
+	s     *state.State
+	emit  Emit
+	dirty []uint32
+	// barriers are the shapes of classes that found no room so far.
+	barriers []state.Shape
+}
+
+// order lists the classes by priority, then by the age of their oldest job.
+func (r *round) order() []*state.Class {
+	cs := slices.Clone(r.s.Classes())
+	slices.SortStableFunc(cs, func(a, b *state.Class) int {
+		return cmp.Or(cmp.Compare(b.Key.Priority, a.Key.Priority), cmp.Compare(a.Jobs()[0], b.Jobs()[0]))
+	})
+	return cs
+}
+
+func (r *round) class(c *state.Class) {
+	key := c.Key
+	if r.p.blocked[key] {
+		for _, num := range r.dirty {
+			r.worker(c, r.s.Worker(num))
+		}
+	} else {
+		for _, w := range r.s.Workers() {
+			r.worker(c, w)
+			if len(c.Jobs()) == 0 {
+				break
+			}
+		}
+	}
+	if len(c.Jobs()) == 0 {
+		delete(r.p.blocked, key)
+		return
+	}
+	r.p.blocked[key] = true
+	if len(r.barriers) == 0 {
+		r.reserve(key)
+	}
+	r.barriers = append(r.barriers, key.Shape)
+}
+
+// reserve keeps for a class the worker that is nearest to having room for it,
+// until the class finds room. Only shapes larger than what comes free next
+// need it, but a worker kept for a shape that fits next anyway loses nothing.
+func (r *round) reserve(key state.ClassKey) {
+	if r.p.held != 0 && r.p.heldFor == key && r.s.Worker(r.p.held).Status == state.NodeReady {
+		return
+	}
+	r.p.held, r.p.heldFor = 0, key
+	most := int64(-1)
+	for _, w := range r.s.Workers() {
+		if w.Status == state.NodeReady && w.Capacity.Fits(key.Shape) > 0 && w.Free().CPUMilli > most {
+			r.p.held, most = w.Num, w.Free().CPUMilli
+		}
+	}
+}
+
+// worker gives jobs of the class to one worker while there is room.
+func (r *round) worker(c *state.Class, w *state.Worker) {
+	if w.Status != state.NodeReady || w.Num == r.p.held && c.Key != r.p.heldFor {
+		return
+	}
+	for {
+		jobs := c.Jobs()
+		if len(jobs) == 0 {
+			return
+		}
+		// Each grant leaves the job less that is ready or the worker less room,
+		// so this ends; when the oldest job finds no room, no later one does.
+		if !r.give(r.s.Job(jobs[0]), w) {
+			return
+		}
+	}
+}
+
+// give grants what the job can use on the worker now, and says whether it did.
+func (r *round) give(j *state.Job, w *state.Worker) bool {
+	runs, attempt := j.FrontAttempt(1)
+	if len(runs) == 0 {
+		return false
+	}
+	lease := r.leaseOf(j, w, attempt)
+	have, slots := uint64(0), uint64(0)
+	if lease != nil {
+		have, slots = lease.Remaining(), lease.Slots()
+	}
+	fit := min(w.Free().Fits(j.Shape), j.Room())
+	if fit == 0 && (lease == nil || r.barred(w)) {
+		return false
+	}
+	// Take in at once all the slots that are free: leases with few slots each
+	// would cost a message each.
+	parallel := slots + min(fit, j.Ready())
+	want := r.size(j, parallel)
+	if fit == 0 && have > parallel+(want-parallel)/2 {
+		return false
+	}
+	give := max(want, have) - have
+	if fit > 0 {
+		give = max(give, min(fit, j.Ready()))
+	}
+	if give == 0 {
+		return false
+	}
+	runs, attempt = j.FrontAttempt(give)
+	op := &journalv1.Grant{NodeId: w.NodeID(), Job: j.ID, Attempt: attempt, Parallel: uint32(min(parallel, math.MaxUint32))}
+	got := uint64(0)
+	for _, run := range runs {
+		op.Runs = append(op.Runs, run.First, run.Count)
+		got += run.Count
+	}
+	if lease != nil {
+		op.LeaseId = lease.ID
+	}
+	op.Parallel = uint32(min(uint64(op.Parallel), have+got))
+	r.emit(&journalv1.Entry{Op: &journalv1.Entry_Grant{Grant: op}})
+	return true
+}
+
+// leaseOf finds the lease that a grant may be added to. Only first attempts
+// are: a later execution of an index must be under a larger lease number.
+func (r *round) leaseOf(j *state.Job, w *state.Worker, attempt uint32) *state.Lease {
+	if attempt != 1 {
+		return nil
+	}
+	for _, id := range w.Leases() {
+		if l := r.s.Lease(id); l.Job == j.ID && l.Attempt == 1 {
+			return l
+		}
+	}
+	return nil
+}
+
+// barred says that an older class waits for room which this worker could give.
+func (r *round) barred(w *state.Worker) bool {
+	for _, shape := range r.barriers {
+		if w.Capacity.Fits(shape) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// size is how many indexes a worker with so many slots should hold.
+func (r *round) size(j *state.Job, slots uint64) uint64 {
+	mean := j.MeanDuration()
+	if mean == 0 {
+		return slots
+	}
+	want := slots * max(uint64(r.p.opts.Target.Microseconds())/mean, 1)
+	share := j.Ready() / uint64(2*max(r.s.ReadyWorkers(), 1))
+	return max(min(want, share, r.p.opts.MaxLease), slots)
+}
+
+// minTakeBack is the least work, in microseconds for each slot of the worker
+// that holds it, that is worth the round trip of taking back.
+const minTakeBack = 5000
+
+// takeBack asks for indexes from the backlog of busy workers when others have
+// room for them and nothing else to do.
+func (r *round) takeBack() {
+	backlog := r.s.Backlog()
+	if len(backlog) == 0 {
+		return
+	}
+	for _, num := range r.dirty {
+		w := r.s.Worker(num)
+		if w.Status != state.NodeReady || num == r.p.held {
+			continue
+		}
+		r.takeFor(w, backlog)
+	}
+}
+
+func (r *round) takeFor(w *state.Worker, backlog []uint64) {
+	var from *state.Lease
+	most := uint64(0)
+	for _, id := range backlog {
+		l := r.s.Lease(id)
+		if l == nil || l.Worker == w.Num {
+			continue
+		}
+		j := r.s.Job(l.Job)
+		if j.Ready() > 0 || j.Room() == 0 || w.Free().Fits(j.Shape) == 0 || l.Remaining() <= l.Slots()+l.Asked() {
+			continue
+		}
+		work := (l.Remaining() - l.Slots() - l.Asked()) * max(j.MeanDuration(), 1) / max(l.Slots(), 1)
+		if work >= minTakeBack && work > most {
+			from, most = l, work
+		}
+	}
+	if from == nil {
+		return
+	}
+	idle := from.Remaining() - from.Slots() - from.Asked()
+	set := from.Tail((idle + 1) / 2)
+	if set.Empty() {
+		return
+	}
+	r.emit(&journalv1.Entry{Op: &journalv1.Entry_TakeBack{TakeBack: &journalv1.TakeBack{LeaseId: from.ID, Runs: set.AppendPacked(nil)}}})
+}
