@@ -3,10 +3,14 @@
 package sharding
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 )
+
+// ErrIndex is wrapped where an index is not below the length.
+var ErrIndex = errors.New("index out of range")
 
 // Error is a mistake in a sweep or a map, with its place in the job file.
 type Error struct {
