@@ -30,7 +30,11 @@ type AckEffect struct {
 // HelloEffect tells a worker's session that its Hello was taken in.
 type HelloEffect struct {
 	Worker uint32
-	Epoch  uint64
+	// Hello is the message itself: two streams of one worker may be open for a
+	// moment, and only the one that this Hello came in may be told what
+	// follows from it.
+	Hello   *volleyv1.Hello
+	Session uint64
 }
 
 // JobEffect says that a job has changed.

@@ -20,7 +20,7 @@ const maxFinished = 1 << 22
 // the lease is not current any more.
 func (s *State) report(op *journalv1.WorkerReport) (Result, error) {
 	w := s.WorkerByNode(op.GetNodeId())
-	if w == nil || w.Epoch != op.GetEpoch() {
+	if w == nil || w.Epoch != op.GetEpoch() || w.Session != op.GetSession() {
 		return Result{}, fmt.Errorf("report of %q, epoch %d: %w", op.GetNodeId(), op.GetEpoch(), ErrNotFound)
 	}
 	// All columns are checked before anything is changed.
@@ -29,6 +29,10 @@ func (s *State) report(op *journalv1.WorkerReport) (Result, error) {
 			return Result{}, fmt.Errorf("report of %q: leases[%d] (lease %d): %w: %w", w.Name(), n, lr.GetLeaseId(), ErrInvalid, err)
 		}
 	}
+	// A repeated report from before the Hello tells of results only: the Hello
+	// said later what is held, and what was handed back then may have been
+	// granted again since.
+	repeated := op.GetReport().GetSeq() <= w.Hello.GetLastSeq()
 	for _, lr := range op.GetReport().GetLeases() {
 		l := s.leases[lr.GetLeaseId()]
 		if l == nil || l.Worker != w.Num {
@@ -37,18 +41,13 @@ func (s *State) report(op *journalv1.WorkerReport) (Result, error) {
 		}
 		j := s.mut(l.Job)
 		s.finishAll(j, l, w, lr)
-		s.beginAll(j, l, w, lr.GetStarted())
-		if set := parseChecked(lr.GetPreempted()); !set.Empty() {
-			set.Intersect(l.remaining)
-			for i := range set.All() {
-				s.begin(j, l, w, i) // it had started, whether we were told or not
+		if !repeated {
+			s.beginAll(j, l, w, lr.GetStarted())
+			s.preemptAll(j, l, w, lr.GetPreempted())
+			if set := within(lr.GetReturned(), l); !set.Empty() {
+				set.Subtract(l.running)
+				s.giveBack(j, l, set)
 			}
-			s.preempt(j, l, w, set)
-		}
-		if set := parseChecked(lr.GetReturned()); !set.Empty() {
-			set.Intersect(l.remaining)
-			set.Subtract(l.running)
-			s.giveBack(j, l, set)
 		}
 		s.charge(j, l)
 		s.settle(j)
@@ -67,11 +66,17 @@ func (s *State) refuseStale(lr *volleyv1.LeaseReport) {
 }
 
 func (s *State) beginAll(j *Job, l *Lease, w *Worker, started []uint64) {
-	set := parseChecked(started)
-	set.Intersect(l.remaining)
-	for i := range set.All() {
+	for i := range within(started, l).All() {
 		s.begin(j, l, w, i)
 	}
+}
+
+func (s *State) preemptAll(j *Job, l *Lease, w *Worker, preempted []uint64) {
+	set := within(preempted, l)
+	for i := range set.All() {
+		s.begin(j, l, w, i) // it had started, whether we were told or not
+	}
+	s.preempt(j, l, w, set)
 }
 
 func (s *State) finishAll(j *Job, l *Lease, w *Worker, lr *volleyv1.LeaseReport) {
@@ -182,11 +187,13 @@ func pairs(flat []uint64) func(yield func(sharding.Run) bool) {
 	}
 }
 
-// parseChecked makes a set of runs that checkColumns has passed.
-func parseChecked(flat []uint64) *sharding.Set {
+// within is the part of runs that checkColumns has passed which the lease
+// still holds.
+func within(flat []uint64, l *Lease) *sharding.Set {
 	set := new(sharding.Set)
 	for r := range pairs(flat) {
 		set.AddRange(r.First, r.Count)
 	}
+	set.Intersect(l.remaining)
 	return set
 }

@@ -36,7 +36,7 @@ func (s *State) Freeze() *Frozen {
 		f.header.Retired = append(f.header.Retired, id, s.retired[id])
 	}
 	for _, w := range s.Workers() {
-		f.workers = append(f.workers, &journalv1.SnapshotWorker{Hello: w.Hello, Epoch: w.Epoch, Status: uint32(w.Status), Connected: w.Connected})
+		f.workers = append(f.workers, &journalv1.SnapshotWorker{Hello: w.Hello, Epoch: w.Epoch, Status: uint32(w.Status), Connected: w.Connected, Session: w.Session})
 	}
 	for _, id := range s.JobIDs() {
 		f.jobs = append(f.jobs, s.jobs[id])
@@ -191,7 +191,7 @@ func (s *State) readHeader(h *journalv1.SnapshotHeader) error {
 func (s *State) readWorker(m *journalv1.SnapshotWorker) {
 	c := m.GetHello().GetCapacity()
 	w := &Worker{
-		Num: s.nextWorker, Hello: m.GetHello(), Epoch: m.GetEpoch(), Status: NodeLost, Connected: m.GetConnected(),
+		Num: s.nextWorker, Hello: m.GetHello(), Epoch: m.GetEpoch(), Session: m.GetSession(), Status: NodeLost, Connected: m.GetConnected(),
 		Capacity: Shape{c.GetCpuMilli(), c.GetMemoryBytes(), c.GetGpu()},
 	}
 	s.setStatus(w, NodeStatus(m.GetStatus()))

@@ -85,8 +85,10 @@ const (
 
 // Worker is one worker process and the node it speaks for.
 type Worker struct {
-	Num       uint32
-	Epoch     uint64
+	Num   uint32
+	Epoch uint64
+	// Session counts the Hellos.
+	Session   uint64
 	Hello     *volleyv1.Hello // as last stated, without what was held
 	Capacity  Shape
 	Used      Shape

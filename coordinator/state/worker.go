@@ -49,7 +49,8 @@ func (s *State) hello(h *volleyv1.Hello) (Result, error) {
 	w.Hello.Held = nil
 	w.Capacity = Shape{h.GetCapacity().GetCpuMilli(), h.GetCapacity().GetMemoryBytes(), h.GetCapacity().GetGpu()}
 	s.dirtyWorkers[w.Num] = struct{}{}
-	s.emit(HelloEffect{Worker: w.Num, Epoch: w.Epoch})
+	w.Session++
+	s.emit(HelloEffect{Worker: w.Num, Hello: h, Session: w.Session})
 
 	for _, id := range append([]uint64(nil), w.leases...) {
 		hl := held[id]

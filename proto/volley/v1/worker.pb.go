@@ -187,10 +187,14 @@ type Hello struct {
 	Epoch   uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Version string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
 	// GOOS/GOARCH.
-	Platform      string       `protobuf:"bytes,5,opt,name=platform,proto3" json:"platform,omitempty"`
-	Capacity      *Resources   `protobuf:"bytes,6,opt,name=capacity,proto3" json:"capacity,omitempty"`
-	Labels        []*Label     `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty"`
-	Held          []*HeldLease `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`
+	Platform string       `protobuf:"bytes,5,opt,name=platform,proto3" json:"platform,omitempty"`
+	Capacity *Resources   `protobuf:"bytes,6,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	Labels   []*Label     `protobuf:"bytes,7,rep,name=labels,proto3" json:"labels,omitempty"`
+	Held     []*HeldLease `protobuf:"bytes,8,rep,name=held,proto3" json:"held,omitempty"`
+	// Reports up to this seq were made before this Hello. When they are repeated
+	// only their results count: what they say of starts and returns is older
+	// than `held`.
+	LastSeq       uint64 `protobuf:"varint,9,opt,name=last_seq,json=lastSeq,proto3" json:"last_seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -279,6 +283,13 @@ func (x *Hello) GetHeld() []*HeldLease {
 		return x.Held
 	}
 	return nil
+}
+
+func (x *Hello) GetLastSeq() uint64 {
+	if x != nil {
+		return x.LastSeq
+	}
+	return 0
 }
 
 // HeldLease is what the worker has of one lease.
@@ -986,7 +997,11 @@ type LogRequest struct {
 	Follow    bool                   `protobuf:"varint,6,opt,name=follow,proto3" json:"follow,omitempty"`
 	TailBytes int64                  `protobuf:"varint,7,opt,name=tail_bytes,json=tailBytes,proto3" json:"tail_bytes,omitempty"`
 	// Stop an earlier request of this id; nothing else is set.
-	Cancel        bool `protobuf:"varint,8,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	Cancel bool `protobuf:"varint,8,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	// The worker may send so many bytes more. A later LogRequest with the same
+	// id and only this set adds to it: a slow reader must not hold up the
+	// stream that reports travel on.
+	Credit        int64 `protobuf:"varint,9,opt,name=credit,proto3" json:"credit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1077,6 +1092,13 @@ func (x *LogRequest) GetCancel() bool {
 	return false
 }
 
+func (x *LogRequest) GetCredit() int64 {
+	if x != nil {
+		return x.Credit
+	}
+	return 0
+}
+
 type LogChunk struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	RequestId uint64                 `protobuf:"varint,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
@@ -1158,7 +1180,7 @@ const file_volley_v1_worker_proto_rawDesc = "" +
 	"\x04logs\x18\x03 \x03(\v2\x13.volley.v1.LogChunkR\x04logs\x12\x1c\n" +
 	"\theartbeat\x18\x04 \x01(\bR\theartbeat\x12\x10\n" +
 	"\x03bye\x18\x05 \x01(\bR\x03bye\x12\x14\n" +
-	"\x05drain\x18\x06 \x01(\bR\x05drain\"\x86\x02\n" +
+	"\x05drain\x18\x06 \x01(\bR\x05drain\"\xa1\x02\n" +
 	"\x05Hello\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -1167,7 +1189,8 @@ const file_volley_v1_worker_proto_rawDesc = "" +
 	"\bplatform\x18\x05 \x01(\tR\bplatform\x120\n" +
 	"\bcapacity\x18\x06 \x01(\v2\x14.volley.v1.ResourcesR\bcapacity\x12(\n" +
 	"\x06labels\x18\a \x03(\v2\x10.volley.v1.LabelR\x06labels\x12(\n" +
-	"\x04held\x18\b \x03(\v2\x14.volley.v1.HeldLeaseR\x04held\"|\n" +
+	"\x04held\x18\b \x03(\v2\x14.volley.v1.HeldLeaseR\x04held\x12\x19\n" +
+	"\blast_seq\x18\t \x01(\x04R\alastSeq\"|\n" +
 	"\tHeldLease\x12\x19\n" +
 	"\blease_id\x18\x01 \x01(\x04R\aleaseId\x12\x1e\n" +
 	"\n" +
@@ -1227,7 +1250,7 @@ const file_volley_v1_worker_proto_rawDesc = "" +
 	"\blease_id\x18\x01 \x01(\x04R\aleaseId\x12\x12\n" +
 	"\x04runs\x18\x02 \x03(\x04R\x04runs\x12\x12\n" +
 	"\x04kill\x18\x03 \x01(\bR\x04kill\x12\x12\n" +
-	"\x04drop\x18\x04 \x01(\bR\x04drop\"\xea\x01\n" +
+	"\x04drop\x18\x04 \x01(\bR\x04drop\"\x82\x02\n" +
 	"\n" +
 	"LogRequest\x12\x1d\n" +
 	"\n" +
@@ -1239,7 +1262,8 @@ const file_volley_v1_worker_proto_rawDesc = "" +
 	"\x06follow\x18\x06 \x01(\bR\x06follow\x12\x1d\n" +
 	"\n" +
 	"tail_bytes\x18\a \x01(\x03R\ttailBytes\x12\x16\n" +
-	"\x06cancel\x18\b \x01(\bR\x06cancel\"e\n" +
+	"\x06cancel\x18\b \x01(\bR\x06cancel\x12\x16\n" +
+	"\x06credit\x18\t \x01(\x03R\x06credit\"e\n" +
 	"\bLogChunk\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\x04R\trequestId\x12\x12\n" +

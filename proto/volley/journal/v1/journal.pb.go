@@ -760,10 +760,13 @@ func (x *WorkerHello) GetHello() *v1.Hello {
 }
 
 type WorkerReport struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	Report        *v1.Report             `protobuf:"bytes,3,opt,name=report,proto3" json:"report,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Epoch  uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Report *v1.Report             `protobuf:"bytes,3,opt,name=report,proto3" json:"report,omitempty"`
+	// Which of the worker's sessions it came in, counted by its Hellos. One that
+	// arrives after a later Hello is refused: the worker repeats it.
+	Session       uint64 `protobuf:"varint,4,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -817,6 +820,13 @@ func (x *WorkerReport) GetReport() *v1.Report {
 		return x.Report
 	}
 	return nil
+}
+
+func (x *WorkerReport) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
 }
 
 type WorkerLost struct {
@@ -1411,6 +1421,7 @@ type SnapshotWorker struct {
 	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Status        uint32                 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"`
 	Connected     int64                  `protobuf:"varint,4,opt,name=connected,proto3" json:"connected,omitempty"`
+	Session       uint64                 `protobuf:"varint,5,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1469,6 +1480,13 @@ func (x *SnapshotWorker) GetStatus() uint32 {
 func (x *SnapshotWorker) GetConnected() int64 {
 	if x != nil {
 		return x.Connected
+	}
+	return 0
+}
+
+func (x *SnapshotWorker) GetSession() uint64 {
+	if x != nil {
+		return x.Session
 	}
 	return 0
 }
@@ -2072,11 +2090,12 @@ const file_volley_journal_v1_journal_proto_rawDesc = "" +
 	"\vfailed_only\x18\x02 \x01(\bR\n" +
 	"failedOnly\"5\n" +
 	"\vWorkerHello\x12&\n" +
-	"\x05hello\x18\x01 \x01(\v2\x10.volley.v1.HelloR\x05hello\"h\n" +
+	"\x05hello\x18\x01 \x01(\v2\x10.volley.v1.HelloR\x05hello\"\x82\x01\n" +
 	"\fWorkerReport\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12)\n" +
-	"\x06report\x18\x03 \x01(\v2\x11.volley.v1.ReportR\x06report\";\n" +
+	"\x06report\x18\x03 \x01(\v2\x11.volley.v1.ReportR\x06report\x12\x18\n" +
+	"\asession\x18\x04 \x01(\x04R\asession\";\n" +
 	"\n" +
 	"WorkerLost\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
@@ -2117,12 +2136,13 @@ const file_volley_journal_v1_journal_proto_rawDesc = "" +
 	"\n" +
 	"next_lease\x18\x05 \x01(\x04R\tnextLease\x12\x12\n" +
 	"\x04done\x18\x06 \x03(\x04R\x04done\x12\x18\n" +
-	"\aretired\x18\a \x03(\x04R\aretired\"\x84\x01\n" +
+	"\aretired\x18\a \x03(\x04R\aretired\"\x9e\x01\n" +
 	"\x0eSnapshotWorker\x12&\n" +
 	"\x05hello\x18\x01 \x01(\v2\x10.volley.v1.HelloR\x05hello\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06status\x18\x03 \x01(\rR\x06status\x12\x1c\n" +
-	"\tconnected\x18\x04 \x01(\x03R\tconnected\"\x98\x06\n" +
+	"\tconnected\x18\x04 \x01(\x03R\tconnected\x12\x18\n" +
+	"\asession\x18\x05 \x01(\x04R\asession\"\x98\x06\n" +
 	"\vSnapshotJob\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12&\n" +
 	"\x04spec\x18\x02 \x01(\v2\x12.volley.v1.JobSpecR\x04spec\x12\x12\n" +
