@@ -16,8 +16,13 @@ import (
 // tree writes files below a new directory.
 func tree(t testing.TB, files map[string]string) string {
 	t.Helper()
+	return treeAt(t, t.TempDir(), files)
+}
+
+func treeAt(t testing.TB, dir string, files map[string]string) string {
+	t.Helper()
 	// Resolved, since a temporary directory may be behind a link.
-	dir, err := filepath.EvalSymlinks(t.TempDir())
+	dir, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

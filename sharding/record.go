@@ -145,7 +145,16 @@ func (r *Reader) seek(f int, n uint64) error {
 		if err := r.Close(); err != nil {
 			return err
 		}
-		file, err := os.Open(r.m.resolve(r.dir, f))
+		name := r.m.resolve(r.dir, f)
+		info, err := os.Stat(name)
+		if err != nil {
+			return err
+		}
+		// Before it is opened: a named pipe in its place would block Open.
+		if err := checkInfo(info, r.m.files[f]); err != nil {
+			return err
+		}
+		file, err := os.Open(name)
 		if err != nil {
 			return err
 		}
