@@ -19,7 +19,7 @@ type builder struct {
 	order       []int // topological
 	exclude     string
 	excludes    []*expression // alternatives
-	work        int           // node evaluations spent so far
+	budget      int           // node evaluations left
 }
 
 func isSampled(s volleyv1.Sampler) bool {
@@ -35,6 +35,10 @@ func isTable(s volleyv1.Sampler) bool {
 // few seconds; without `when` and `exclude` it takes microseconds. The Space
 // keeps no reference to sw.
 func NewSpace(sw *volleyv1.Sweep) (*Space, error) {
+	return newSpace(sw, maxWork)
+}
+
+func newSpace(sw *volleyv1.Sweep, budget int) (*Space, error) {
 	if sw == nil {
 		return nil, errAt("sweep", "", "there is no sweep")
 	}
@@ -42,7 +46,7 @@ func NewSpace(sw *volleyv1.Sweep) (*Space, error) {
 		return nil, err
 	}
 	s := &Space{sampler: sw.GetSampler()}
-	b := &builder{exclude: sw.GetExclude()}
+	b := &builder{exclude: sw.GetExclude(), budget: budget}
 	var err error
 	if isTable(s.sampler) {
 		err = b.readTable(s, sw)

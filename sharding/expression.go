@@ -94,6 +94,9 @@ func parseError(path, src string, err error) error {
 	if errors.As(err, &fe) {
 		e.Msg = "not an expression: " + fe.Message
 		e.Offset = byteOffset(src, fe.From)
+		if strings.Contains(fe.Message, "token EOF") {
+			e.Msg, e.Offset = "not an expression: it ends too early", len(src)
+		}
 	}
 	return e
 }

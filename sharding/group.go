@@ -294,7 +294,7 @@ func (e *enumerator) checked(level int) error {
 }
 
 func (e *enumerator) spend(n int) error {
-	if e.work += n; e.work > maxWork {
+	if e.budget -= n; e.budget < 0 {
 		path, src := e.source()
 		return errAt(path, src, "is too costly for the combinations of %s; make it shorter, or compare fewer parameters", e.paramNames())
 	}

@@ -72,7 +72,7 @@ func (b *builder) rows(s *Space) error {
 	values := make([]Value, len(b.axes))
 	cost := b.evaluationCost() + 4*len(b.axes)
 	for i := range n {
-		if b.work += cost; b.work > maxWork {
+		if b.budget -= cost; b.budget < 0 {
 			return errAt("sweep.exclude", b.exclude, "is too costly for %d rows; make it shorter", n)
 		}
 		s.row(i, values)

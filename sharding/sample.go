@@ -87,7 +87,7 @@ func (b *builder) filter(s *Space) error {
 			if examined++; examined > MaxCombinations {
 				return b.tooFew(what, src, accepted, draw)
 			}
-			if b.work += cost; b.work > maxWork {
+			if b.budget -= cost; b.budget < 0 {
 				return b.tooFew(what, src, accepted, draw)
 			}
 			for _, p := range needed {
