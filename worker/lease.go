@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package worker
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
+	"github.com/volley-batch/volley/sharding"
+)
+
+// resources is an amount of what a node has.
+type resources struct{ cpu, memory, gpu int64 }
+
+// defaultCPU is what a task takes whose spec says nothing.
+const defaultCPU = 1000
+
+func need(r *volleyv1.Resources) resources {
+	n := resources{r.GetCpuMilli(), r.GetMemoryBytes(), r.GetGpu()}
+	if n.cpu == 0 {
+		n.cpu = defaultCPU
+	}
+	return n
+}
+
+func (r resources) fits(n resources) bool {
+	return n.cpu <= r.cpu && n.memory <= r.memory && n.gpu <= r.gpu
+}
+
+func (r *resources) take(n resources) { r.cpu -= n.cpu; r.memory -= n.memory; r.gpu -= n.gpu }
+func (r *resources) give(n resources) { r.cpu += n.cpu; r.memory += n.memory; r.gpu += n.gpu }
+
+// reserve takes what is there of n.
+func (r *resources) reserve(n resources) {
+	r.cpu = max(0, r.cpu-n.cpu)
+	r.memory = max(0, r.memory-n.memory)
+	r.gpu = max(0, r.gpu-n.gpu)
+}
+
+// part is the unstarted indexes of a lease that have the same attempt number.
+// A lease nearly always has one.
+type part struct {
+	attempt   uint32
+	unstarted sharding.Set
+}
+
+// lease is what the worker holds of one lease.
+type lease struct {
+	id       uint64
+	job      *job // nil: only results that an earlier process left in the spool
+	need     resources
+	priority int32
+	parallel int
+	parts    []part
+	// unstarted is the sum over parts. Invariant: the lease is in Agent.ready
+	// exactly when it is not 0.
+	unstarted uint64
+	running   int // processes
+	// held is every index that was granted and whose end (result, or handed
+	// back) is not acknowledged: what a repeated grant must not start again.
+	held sharding.Set
+	// away is the part of held that was handed back or preempted.
+	away sharding.Set
+	acc  *account // nil: no news since the last report
+	// dropped: not current any more; nothing of it is reported.
+	dropped bool
+}
+
+// admission order
+func compareLeases(a, b *lease) int {
+	return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.id, b.id))
+}
+
+// setReady keeps Agent.ready right after l.unstarted has changed.
+func (a *Agent) setReady(l *lease, was uint64) {
+	a.unstart += l.unstarted - was
+	switch {
+	case was == 0 && l.unstarted > 0:
+		i, _ := slices.BinarySearchFunc(a.ready, l, compareLeases)
+		a.ready = slices.Insert(a.ready, i, l)
+	case was > 0 && l.unstarted == 0:
+		if i, ok := slices.BinarySearchFunc(a.ready, l, compareLeases); ok {
+			a.ready = slices.Delete(a.ready, i, i+1)
+		}
+		l.parts = l.parts[:0]
+	}
+}
+
+// grant adds indexes to a lease.
+func (a *Agent) grant(g *volleyv1.Grant) {
+	id := g.GetLeaseId()
+	set, err := sharding.ParsePacked(g.GetRuns())
+	if err != nil || id == 0 || g.GetAttempt() == 0 {
+		a.log.Error("ignored a malformed grant", "lease", id, "job", g.GetJob(), "attempt", g.GetAttempt(), "error", err)
+		return
+	}
+	l := a.leases[id]
+	if l == nil {
+		l = &lease{id: id}
+		a.leases[id] = l
+	}
+	if l.job == nil {
+		if l.job = a.jobs[g.GetJob()]; l.job != nil {
+			l.need = need(l.job.spec.GetResources())
+		}
+	}
+	// What was handed back and is not acknowledged is handed back once more: the
+	// coordinator will hear of the first time too, and must not take the index
+	// for held then. Everything else that is held is a repetition.
+	again := set.Clone()
+	again.Intersect(&l.away)
+	set.Subtract(&l.held)
+	l.held.Union(set)
+	switch {
+	case l.job == nil:
+		a.log.Error("granted indexes of a job that was never described; handed back", "lease", id, "job", g.GetJob())
+		again.Union(set)
+		set.Reset()
+	case !a.total.fits(l.need):
+		a.log.Error("granted a task that this node can never hold; handed back", "lease", id, "job", l.job.id)
+		again.Union(set)
+		set.Reset()
+	case a.stopping:
+		again.Union(set)
+		set.Reset()
+	}
+	a.returned(l, again)
+	if l.running == 0 && l.held.Empty() {
+		delete(a.leases, id)
+		return
+	}
+	was := l.unstarted
+	if was > 0 && l.priority != g.GetPriority() {
+		if i, ok := slices.BinarySearchFunc(a.ready, l, compareLeases); ok {
+			a.ready = slices.Delete(a.ready, i, i+1)
+		}
+		l.priority = g.GetPriority()
+		i, _ := slices.BinarySearchFunc(a.ready, l, compareLeases)
+		a.ready = slices.Insert(a.ready, i, l)
+	}
+	l.priority = g.GetPriority()
+	l.parallel = max(1, int(min(g.GetParallel(), 1<<30)))
+	if set.Empty() {
+		return
+	}
+	a.prepareAgain(l.job)
+	i := slices.IndexFunc(l.parts, func(p part) bool { return p.attempt == g.GetAttempt() })
+	if i < 0 {
+		i = len(l.parts)
+		l.parts = append(l.parts, part{attempt: g.GetAttempt()})
+	}
+	l.parts[i].unstarted.Union(set)
+	l.unstarted += set.Len()
+	a.setReady(l, was)
+}
+
+// revoke takes indexes away.
+func (a *Agent) revoke(r *volleyv1.Revoke) {
+	l := a.leases[r.GetLeaseId()]
+	if l == nil {
+		return // its end is on the way, or was never here
+	}
+	var set *sharding.Set // nil: all
+	if len(r.GetRuns()) > 0 {
+		var err error
+		if set, err = sharding.ParsePacked(r.GetRuns()); err != nil {
+			a.log.Error("ignored a malformed revoke", "lease", l.id, "error", err)
+			return
+		}
+	}
+	if r.GetDrop() {
+		a.dropLease(l)
+		return
+	}
+	a.handBack(l, set)
+	if !r.GetKill() {
+		return
+	}
+	for _, s := range a.slots {
+		// A fused process is stopped for any index of it; the others of it are
+		// reported killed too and the coordinator runs them again.
+		if s.lease == l && (set == nil || overlaps(set, s.task.Index, s.task.Count)) {
+			a.stopSlot(s, verdictKill, "revoked by the coordinator")
+		}
+	}
+}
+
+func overlaps(set *sharding.Set, first, count uint64) bool {
+	if count == 1 {
+		return set.Contains(first)
+	}
+	s := sharding.NewSet(sharding.Run{First: first, Count: count})
+	s.Intersect(set)
+	return !s.Empty()
+}
+
+// handBack reports the unstarted indexes of l (those in set; nil: all) as
+// returned.
+func (a *Agent) handBack(l *lease, set *sharding.Set) {
+	was := l.unstarted
+	back := sharding.NewSet()
+	for i := range l.parts {
+		p := &l.parts[i]
+		took := p.unstarted.Clone()
+		if set != nil {
+			took.Intersect(set)
+		}
+		p.unstarted.Subtract(took)
+		back.Union(took)
+	}
+	l.unstarted -= back.Len()
+	a.setReady(l, was)
+	a.returned(l, back)
+}
+
+// returned notes indexes that will not be started here.
+func (a *Agent) returned(l *lease, back *sharding.Set) {
+	if back.Empty() {
+		return
+	}
+	l.away.Union(back)
+	acc := a.account(l)
+	acc.rep.Returned = back.AppendPacked(acc.rep.Returned)
+	a.setUrgent()
+}
+
+// dropLease forgets a lease that is not current. What runs of it is stopped,
+// and keeps its share of the node until it has ended.
+func (a *Agent) dropLease(l *lease) {
+	was := l.unstarted
+	l.unstarted = 0
+	a.setReady(l, was)
+	l.dropped = true
+	if l.acc != nil {
+		if i := slices.Index(a.dirty, l.acc); i >= 0 {
+			a.dirty = slices.Delete(a.dirty, i, i+1)
+		}
+		a.recycle(l.acc)
+		l.acc = nil
+	}
+	delete(a.leases, l.id)
+	for _, s := range a.slots {
+		if s.lease == l {
+			a.stopSlot(s, verdictDrop, "lease is no longer current")
+		}
+	}
+	a.notify()
+}
+
+// pick takes the next task into the idle slot s; false: nothing may start.
+//
+// Leases go by priority, then age. One that does not fit keeps what it needs
+// of the free capacity: small tasks behind it may use the rest, not starve it.
+// Blocking everything behind it instead would leave the CPUs idle while a task
+// waits for a GPU.
+func (a *Agent) pick(s *slot) bool {
+	if a.stopping {
+		return false
+	}
+	free := a.free
+	for _, l := range a.ready {
+		if l.running >= l.parallel || !l.job.ready {
+			continue
+		}
+		if !free.fits(l.need) {
+			if free.reserve(l.need); free.cpu == 0 {
+				return false // every task takes some
+			}
+			continue
+		}
+		a.start(s, l)
+		return true
+	}
+	return false
+}
+
+// start moves the smallest unstarted index of l, or several for one process,
+// into the slot.
+func (a *Agent) start(s *slot, l *lease) {
+	p := &l.parts[0]
+	first, _ := p.unstarted.Min()
+	for i := 1; i < len(l.parts); i++ {
+		q := &l.parts[i]
+		if f, ok := q.unstarted.Min(); ok && (p.unstarted.Empty() || f < first) {
+			p, first = q, f
+		}
+	}
+	count := uint64(1)
+	if want := l.job.fuse(p.attempt, l.unstarted, l.parallel); want > 1 {
+		s.runs = p.unstarted.AppendFront(s.runs[:0], want)
+		count = s.runs[0].Count
+	}
+	p.unstarted.RemoveRange(first, count)
+	was := l.unstarted
+	l.unstarted -= count
+	attempt := p.attempt
+	a.setReady(l, was)
+	l.running++
+	a.free.take(l.need)
+	a.busy++
+	s.lease, s.verdict, s.told = l, verdictNone, false
+	t := &s.task
+	t.reset()
+	t.prep = l.job.prep
+	t.job, t.Job, t.JobID, t.Spec, t.Size = l.job, l.job.number, l.job.id, l.job.spec, l.job.size
+	t.Index, t.Count, t.Attempt, t.Lease = first, count, attempt, l.id
+}
+
+// kick starts what may start in slots that are idle or not made yet.
+func (a *Agent) kick() {
+	for len(a.ready) > 0 && a.free.cpu > 0 && !a.stopping {
+		var s *slot
+		if n := len(a.idle); n > 0 {
+			s = a.idle[n-1]
+			if !a.pick(s) {
+				return
+			}
+			a.idle = a.idle[:n-1]
+			s.wake <- struct{}{} // room for one; the slot waits or is about to
+			continue
+		}
+		if len(a.slots) >= a.cfg.MaxSlots || a.closing {
+			return
+		}
+		s = &slot{id: len(a.slots), agent: a, wake: make(chan struct{}, 1)}
+		s.task.agent = a
+		if !a.pick(s) {
+			return
+		}
+		a.slots = append(a.slots, s)
+		a.slotsWG.Go(s.loop)
+	}
+}
+
+// finish records how the slot's task ended and picks the next one for it;
+// false: the slot is idle now.
+func (a *Agent) finish(s *slot, r *Result) bool {
+	a.mu.Lock()
+	l, t := s.lease, &s.task
+	s.lease = nil
+	l.running--
+	a.free.give(l.need)
+	a.busy--
+	if !l.dropped {
+		a.record(l, s, t, r)
+	}
+	more := a.pick(s)
+	if !more {
+		if a.closing {
+			close(s.wake)
+		} else {
+			a.idle = append(a.idle, s)
+		}
+		a.notify()
+	}
+	// The task that ended may have been larger than what took its place.
+	a.kick()
+	a.mu.Unlock()
+	return more
+}
+
+// record puts the end of a task into the open account of its lease.
+func (a *Agent) record(l *lease, s *slot, t *Task, r *Result) {
+	acc := a.account(l)
+	if acc.bytes >= sealAt {
+		// Seal it; the next report takes it as it is.
+		l.acc = nil
+		acc = a.account(l)
+		a.setUrgent()
+	}
+	switch s.verdict {
+	case verdictPreempt:
+		acc.rep.Preempted = append(acc.rep.Preempted, t.Index, t.Count)
+		l.away.AddRange(t.Index, t.Count)
+		a.setUrgent()
+		return
+	case verdictKill:
+		r.Outcome = volleyv1.Outcome_OUTCOME_KILLED
+		r.isolated = nil
+	}
+	failed := r.Outcome != volleyv1.Outcome_OUTCOME_UNSPECIFIED
+	if len(r.isolated) > 0 {
+		for i := range r.isolated {
+			p := &r.isolated[i]
+			failed = failed || p.result.Outcome != volleyv1.Outcome_OUTCOME_UNSPECIFIED
+			acc.add(p.first, p.count, &p.result, l.job.metric)
+		}
+	} else {
+		acc.add(t.Index, t.Count, r, l.job.metric)
+	}
+	a.finished += t.Count
+	if !failed {
+		l.job.measure(r.Duration, t.Count)
+	}
+	if failed || a.unstart < a.lowWater || l.unstarted == 0 && l.running == 0 {
+		a.setUrgent()
+	}
+}
+
+// account is the open account of l.
+func (a *Agent) account(l *lease) *account {
+	if l.acc != nil {
+		return l.acc
+	}
+	var acc *account
+	if n := len(a.spare); n > 0 {
+		acc = a.spare[n-1]
+		a.spare = a.spare[:n-1]
+	} else {
+		acc = newAccount()
+	}
+	acc.lease = l
+	acc.rep.LeaseId = l.id
+	l.acc = acc
+	if a.dirty = append(a.dirty, acc); len(a.dirty) == 1 {
+		a.wake()
+	}
+	return acc
+}
+
+// maxSpare bounds the accounts kept for use again.
+const maxSpare = 64
+
+func (a *Agent) recycle(acc *account) {
+	if len(a.spare) < maxSpare && acc.reusable() {
+		acc.reset()
+		a.spare = append(a.spare, acc)
+	}
+}
+
+func (a *Agent) setUrgent() {
+	if !a.urgent {
+		a.urgent = true
+		a.wake()
+	}
+}
+
+// wake makes the flusher look. It never blocks.
+func (a *Agent) wake() {
+	select {
+	case a.poke <- struct{}{}:
+	default:
+	}
+}
+
+// verdict is why a running task was told to stop.
+type verdict uint8
+
+const (
+	verdictNone verdict = iota
+	// The coordinator revoked it: reported as OUTCOME_KILLED.
+	verdictKill
+	// The worker leaves: reported as preempted.
+	verdictPreempt
+	// The lease is not current: not reported.
+	verdictDrop
+)
+
+// stopSlot tells the task of s to stop. The first verdict stays: a task that
+// the coordinator has killed is not queued again because the worker leaves.
+func (a *Agent) stopSlot(s *slot, v verdict, reason string) {
+	if s.verdict == verdictNone {
+		s.verdict = v
+	}
+	s.task.stop(reason)
+}
+
+// slot runs one task after the other.
+type slot struct {
+	id    int
+	agent *Agent
+	wake  chan struct{} // closed: end
+	task  Task
+	runs  []sharding.Run
+
+	// Guarded by Agent.mu.
+	lease   *lease // nil: idle
+	verdict verdict
+	told    bool // reported as started
+}
+
+func (s *slot) loop() {
+	run := s.agent.exec.newSlot()
+	defer run.close()
+	var r Result
+	for {
+		r = Result{}
+		run.run(&s.task, &r)
+		if r.StartedAt.IsZero() {
+			r.StartedAt = time.Now().Add(-r.Duration)
+		}
+		if s.agent.finish(s, &r) {
+			continue
+		}
+		if _, ok := <-s.wake; !ok {
+			return
+		}
+	}
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
+	"github.com/volley-batch/volley/worker/output"
+)
+
+// maxLogRequests bounds the requests that are served at once.
+const maxLogRequests = 256
+
+// logServer answers requests for task output on one session: a goroutine each,
+// which waits in the session's short queue, so that output takes the stream
+// only when no report wants it.
+type logServer struct {
+	agent  *Agent
+	ctx    context.Context // of the session; a request has no other
+	chunks chan<- *volleyv1.LogChunk
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	active map[uint64]context.CancelFunc
+}
+
+func newLogServer(ctx context.Context, a *Agent, chunks chan<- *volleyv1.LogChunk) *logServer {
+	return &logServer{agent: a, ctx: ctx, chunks: chunks, active: make(map[uint64]context.CancelFunc)}
+}
+
+// handle starts or stops a request. It does not block.
+func (l *logServer) handle(r *volleyv1.LogRequest) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	stop := l.active[r.GetRequestId()]
+	if r.GetCancel() {
+		if stop != nil {
+			stop()
+		}
+		return
+	}
+	if stop != nil {
+		return // a repetition
+	}
+	ctx, cancel := context.WithCancel(l.ctx)
+	refused := ""
+	switch {
+	case len(l.active) >= maxLogRequests:
+		refused = "the worker serves too many log requests; try again later"
+	case l.agent.procs == nil:
+		refused = "this worker keeps no output"
+	}
+	l.active[r.GetRequestId()] = cancel
+	l.wg.Go(func() {
+		defer cancel()
+		last := &volleyv1.LogChunk{RequestId: r.GetRequestId(), End: true, Error: refused}
+		if refused == "" {
+			if err := l.serve(ctx, r); err != nil && ctx.Err() == nil {
+				last.Error = err.Error()
+			}
+		}
+		l.mu.Lock()
+		delete(l.active, r.GetRequestId())
+		l.mu.Unlock()
+		l.send(l.ctx, last)
+	})
+}
+
+func (l *logServer) send(ctx context.Context, c *volleyv1.LogChunk) error {
+	select {
+	case l.chunks <- c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// serve streams the output of one attempt.
+func (l *logServer) serve(ctx context.Context, r *volleyv1.LogRequest) error {
+	p := l.agent.procs
+	ref := p.outputRef(output.Ref{Job: r.GetJob(), Index: r.GetIndex(), Attempt: r.GetAttempt()})
+	stream := output.Stdout
+	switch r.GetStream() {
+	case volleyv1.LogStream_LOG_STREAM_STDERR:
+		stream = output.Stderr
+	case volleyv1.LogStream_LOG_STREAM_STDOUT:
+	default:
+		return errors.New("log request names no stream")
+	}
+	from := -max(0, r.GetTailBytes())
+	emit := func(b []byte) error {
+		for len(b) > 0 {
+			n := min(len(b), maxChunk)
+			// The queue keeps it; b is the store's.
+			c := &volleyv1.LogChunk{RequestId: r.GetRequestId(), Data: append([]byte(nil), b[:n]...)}
+			if err := l.send(ctx, c); err != nil {
+				return err
+			}
+			b = b[n:]
+		}
+		return nil
+	}
+	if r.GetFollow() {
+		return p.out.Follow(ctx, ref, stream, from, emit)
+	}
+	_, err := p.out.Read(ref, stream, from, writerFunc(emit))
+	return err
+}
+
+// maxChunk bounds the data of one LogChunk.
+const maxChunk = 64 << 10
+
+type writerFunc func([]byte) error
+
+func (f writerFunc) Write(b []byte) (int, error) {
+	if err := f(b); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// close ends all requests; the session's context is done.
+func (l *logServer) close() { l.wg.Wait() }
