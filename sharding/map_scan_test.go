@@ -91,23 +91,24 @@ func TestRecordScanner(t *testing.T) {
 	}
 }
 
-// endless is a reader of one character.
-type endless byte
+// endless repeats one line.
+type endless string
 
 func (e endless) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = byte(e)
+	n := 0
+	for n < len(p) {
+		n += copy(p[n:], e)
 	}
-	return len(p), nil
+	return n, nil
 }
 
 func TestRecordScannerBounds(t *testing.T) {
 	t.Parallel()
-	_, _, err := scanAll(endless('x'), formatLines, streamBuffer)
+	_, _, err := scanAll(endless("xxxxxxxxxxxxxxxx"), formatLines, streamBuffer)
 	if err == nil || !strings.Contains(err.Error(), "line 1: a record of more than 16 MiB") {
 		t.Errorf("endless line: %v", err)
 	}
-	_, _, err = scanAll(io.MultiReader(strings.NewReader("a\n\""), endless('\n')), formatCSV, streamBuffer)
+	_, _, err = scanAll(io.MultiReader(strings.NewReader("a\n\""), endless(strings.Repeat("z", 99)+"\n")), formatCSV, streamBuffer)
 	if err == nil || !strings.Contains(err.Error(), "line 2: a record of more than 16 MiB: a quoted field") {
 		t.Errorf("endless quoted field: %v", err)
 	}

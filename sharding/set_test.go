@@ -303,7 +303,7 @@ func TestSetDecodeErrors(t *testing.T) {
 // a run after random insertion, and blocks that do not degenerate on removal.
 func TestSetMillion(t *testing.T) {
 	t.Parallel()
-	const n = 200_000
+	const n = 100_000
 	r := rand.New(rand.NewPCG(1, 2))
 	order := r.Perm(n)
 	s := new(Set)

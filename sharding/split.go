@@ -13,9 +13,10 @@ import (
 	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
 )
 
-// maxCuts bounds the list of boundaries of shards by bytes. Shards of so few
-// records that the list would be longer are better made by rows.
-const maxCuts = 1 << 22
+// maxCuts bounds the list of boundaries of shards by bytes to 2 MiB or so in
+// the job's spec. Shards of so few records that the list would be longer are
+// better made by rows.
+const maxCuts = 1 << 20
 
 // errCuts is what cutBuilder answers with beyond maxCuts.
 var errCuts = fmt.Errorf("more than %d different shards", maxCuts)
