@@ -37,6 +37,10 @@ type HelloEffect struct {
 	Session uint64
 }
 
+// LostEffect says that a worker was given up: what it holds is not its own any
+// more.
+type LostEffect struct{ Worker uint32 }
+
 // JobEffect says that a job has changed.
 type JobEffect struct {
 	Job uint64
@@ -51,5 +55,6 @@ func (GrantEffect) effect()  {}
 func (RevokeEffect) effect() {}
 func (AckEffect) effect()    {}
 func (HelloEffect) effect()  {}
+func (LostEffect) effect()   {}
 func (JobEffect) effect()    {}
 func (ForgetEffect) effect() {}

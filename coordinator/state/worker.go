@@ -187,6 +187,9 @@ func (s *State) workerGone(node string, epoch uint64, status NodeStatus) (Result
 		return Result{}, fmt.Errorf("worker %q, epoch %d: %w", node, epoch, ErrNotFound)
 	}
 	s.setStatus(w, status)
+	if status == NodeLost {
+		s.emit(LostEffect{Worker: w.Num})
+	}
 	delete(s.dirtyWorkers, w.Num)
 	for _, id := range append([]uint64(nil), w.leases...) {
 		l := s.leases[id]
