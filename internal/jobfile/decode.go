@@ -4,6 +4,7 @@ package jobfile
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -61,6 +62,16 @@ func readFields[T any](d *decoder, n *node, path string, fields []field[T], into
 		}
 	}
 	return true
+}
+
+// require reports keys that n must have and does not; the hint is the example
+// of the key.
+func require[T any](d *decoder, n *node, path string, fields []field[T], keys ...string) {
+	for _, f := range fields {
+		if slices.Contains(keys, f.key) && n.entry(f.key) == nil && d.unknown == 0 {
+			d.err(n, path, fmt.Sprintf("add `%s`", f.example), "%s has no %s", orFile(path), f.key)
+		}
+	}
 }
 
 func (d *decoder) unknownKey(key *node, path string, keys []string) {
@@ -163,23 +174,32 @@ func (d *decoder) integer(n *node, path string, lo, hi int64) (int64, bool) {
 	v, ok := n.int64()
 	if !ok || v < lo || v > hi {
 		hint := ""
-		if n.kind == kindString {
+		f, isNumber := n.float64()
+		switch {
+		case n.kind == kindString:
 			var plain node
 			if plain.resolve(n.text); plain.kind == kindInt && n.style != stylePlain {
 				hint = "remove the quotes"
 			}
+		case n.kind == kindFloat && f == math.Trunc(f) && math.Abs(f) < 1<<53 && int64(f) >= lo && int64(f) <= hi:
+			hint = fmt.Sprintf("write %d", int64(f))
 		}
-		d.err(n, path, hint, "%s must be an integer %s, not %s", path, bounds(lo, hi), n.describe())
+		d.err(n, path, hint, "%s must be an integer %s, not %s", path, bounds(lo, hi, isNumber && math.Abs(f) >= 1<<63), n.describe())
 		return 0, false
 	}
 	return v, true
 }
 
-func bounds(lo, hi int64) string {
-	const most = 1<<63 - 1
+// bounds words a range; its far ends are named only to who went beyond them.
+func bounds(lo, hi int64, beyond bool) string {
+	const most = math.MaxInt64
 	switch {
-	case lo == -most-1 && hi == most:
+	case lo == math.MinInt64 && hi == most && beyond:
+		return "from -2^63 to 2^63-1"
+	case lo == math.MinInt64 && hi == most:
 		return "of 64 bits"
+	case hi == most && beyond:
+		return fmt.Sprintf("from %d to 2^63-1", lo)
 	case hi == most && lo == 0:
 		return "of 0 or more"
 	case hi == most:

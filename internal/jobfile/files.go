@@ -32,9 +32,10 @@ func relWithin(dir, p string) (string, bool) {
 	return filepath.ToSlash(rel), true
 }
 
+// rel is how a message names the path p.
 func (c *collector) rel(p string) string {
-	if r, ok := relWithin(c.dir, p); ok {
-		return r
+	if r, err := filepath.Rel(c.dir, p); err == nil {
+		return filepath.ToSlash(r)
 	}
 	return p
 }

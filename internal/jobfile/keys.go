@@ -95,7 +95,7 @@ var jobFields = []field[jobSpec]{
 		read: func(d *decoder, n *node, path string, s jobSpec) {
 			s.Metric = &volleyv1.Metric{}
 			if readFields(d, n, path, metricFields, s.Metric) {
-				d.require(n, path, "name", "goal")
+				require(d, n, path, metricFields, "name", "goal")
 			}
 		},
 	},
@@ -161,15 +161,6 @@ var metricFields = []field[*volleyv1.Metric]{
 			m.Goal, _ = oneOf(d, n, path, false, []string{"min", "max"}, []volleyv1.Goal{volleyv1.Goal_GOAL_MIN, volleyv1.Goal_GOAL_MAX})
 		},
 	},
-}
-
-// require reports keys that must be there.
-func (d *decoder) require(n *node, path string, keys ...string) {
-	for _, k := range keys {
-		if n.entry(k) == nil && d.unknown == 0 {
-			d.err(n, path, "", "%s has no %s", orFile(path), k)
-		}
-	}
 }
 
 var nameRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)

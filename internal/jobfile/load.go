@@ -176,7 +176,7 @@ func (l *loader) space(ctx context.Context, root *node) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			l.d.place(root, err, "map.over")
+			l.d.place(root, err, "map.over", nil)
 			return nil
 		}
 		k.Map.Manifest = m.Encode()
@@ -185,7 +185,7 @@ func (l *loader) space(ctx context.Context, root *node) error {
 		l.d.templates(root, mapScope(k.Map, columns, !all))
 		shards, err := sharding.Split(m, k.Map.GetShard())
 		if err != nil {
-			l.d.place(root, err, "map.shard")
+			l.d.place(root, err, "map.shard", nil)
 			return nil
 		}
 		l.size = shards.Len()

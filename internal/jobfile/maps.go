@@ -85,6 +85,6 @@ func (d *decoder) mapOver(n *node, path string, s jobSpec) {
 	m := &volleyv1.Map{}
 	s.Space = &volleyv1.Space{Kind: &volleyv1.Space_Map{Map: m}}
 	if readFields(d, n, path, mapFields, m) {
-		d.require(n, path, "over")
+		require(d, n, path, mapFields, "over")
 	}
 }

@@ -235,52 +235,60 @@ func escapeLength(rs []rune, col int) int {
 	return 2
 }
 
-// find follows a path such as `sweep.params.lr.log[1]` as far as it goes and
-// returns the node, the last key on the way, and whether all of it was found.
+// found is the end of a path.
+type found struct {
+	*node
+	// key is the last key on the way, nil when an index came after it.
+	key *node
+	// path as the file spells it, as far as it goes.
+	path string
+	// exact: all of it is there.
+	exact bool
+}
+
+// find follows a path such as `sweep.params.lr.log[1]` as far as it goes.
 // Package sharding has one name for what a job file can spell in several
 // ways (the bounds of `int:` are its `range`); those are tried too.
-func (n *node) find(path string) (at *node, key *node, exact bool) {
-	exact = true
+func (n *node) find(path string) found {
+	f := found{node: n, exact: true}
+	step := func(e *entry) { f.node, f.key, f.path = e.val, e.key, join(f.path, e.key.text) }
 	for path != "" {
-		if path[0] == '.' {
+		switch path[0] {
+		case '.':
 			path = path[1:]
-			continue
-		}
-		if path[0] == '[' {
-			end := strings.IndexByte(path, ']')
-			if end < 0 {
-				return n, key, false
-			}
-			i, err := strconv.Atoi(path[1:end])
-			path = path[end+1:]
-			if n.kind == kindMap {
-				if e := n.firstOf("values", "choice", "points"); e != nil {
-					n, key = e.val, e.key
+		case '[':
+			num, rest, _ := strings.Cut(path[1:], "]")
+			path = rest
+			if f.kind == kindMap {
+				if e := f.firstOf("values", "choice", "points"); e != nil {
+					step(e)
 				}
 			}
-			if err != nil || n.kind != kindList || i < 0 || i >= len(n.items) {
-				return n, key, false
+			i, err := strconv.Atoi(num)
+			if err != nil || f.kind != kindList || i < 0 || i >= len(f.items) {
+				f.exact = false
+				return f
 			}
-			n, key = n.items[i], nil
-			continue
+			f.node, f.key, f.path = f.items[i], nil, elem(f.path, i)
+		default:
+			end := strings.IndexAny(path, ".[")
+			if end < 0 {
+				end = len(path)
+			}
+			seg := path[:end]
+			path = path[end:]
+			e := f.entry(seg)
+			if e == nil && (seg == "range" || seg == "log") {
+				e = f.firstOf("float", "int", "range", "log")
+			}
+			if e == nil {
+				f.exact = false
+				continue
+			}
+			step(e)
 		}
-		end := strings.IndexAny(path, ".[")
-		if end < 0 {
-			end = len(path)
-		}
-		seg := path[:end]
-		path = path[end:]
-		e := n.entry(seg)
-		if e == nil && (seg == "range" || seg == "log") {
-			e = n.firstOf("float", "int", "range", "log")
-		}
-		if e == nil {
-			exact = false
-			continue
-		}
-		n, key = e.val, e.key
 	}
-	return n, key, exact
+	return f
 }
 
 func (n *node) firstOf(keys ...string) *entry {

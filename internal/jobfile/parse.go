@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
-	"github.com/volley-batch/volley/sharding"
 )
 
 // document is a parsed file with the places of everything in it.
@@ -76,18 +75,6 @@ func (d *decoder) decode(doc *document) {
 	case *volleyv1.Space_Map:
 		d.syntaxOnly(root)
 	}
-}
-
-// sweepSpace validates the space and what refers to it, and returns its size.
-func (d *decoder) sweepSpace(root *node, sw *volleyv1.Sweep) uint64 {
-	used := d.templates(root, sweepScope(sw))
-	d.unused(root, sw, used)
-	space, err := sharding.NewSpace(sw)
-	if err != nil {
-		d.place(root, err, "sweep")
-		return 0
-	}
-	return space.Len()
 }
 
 // syntaxOnly checks placeholders whose names only the disk knows: their

@@ -91,13 +91,16 @@ func (d *decoder) duration(n *node, path string) (int64, bool) {
 		return 0, false
 	}
 	v, err := parseQuantity(n.text, timeUnits, timeFactors, true)
+	var unit unitError
 	switch {
 	case errors.Is(err, errNoQuantity):
 		d.err(n, path, "", "%s must be %s, not %s", path, want, n.describe())
 	case errors.Is(err, errNoUnit):
 		d.err(n, path, fmt.Sprintf("%ss is in seconds, %sm in minutes", n.text, n.text), "%s: %s has no unit", path, n.describe())
-	case err != nil:
+	case errors.As(err, &unit):
 		d.err(n, path, "units: ms, s, m, h, d", "%s: %s %s", path, n.describe(), err)
+	case err != nil:
+		d.err(n, path, "", "%s: %s %s", path, n.describe(), err)
 	case v.Cmp(big.NewRat(1, 1)) < 0:
 		d.err(n, path, "", "%s must be at least 1ms, not %s", path, n.describe())
 	case !v.IsInt():

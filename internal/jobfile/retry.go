@@ -38,7 +38,7 @@ var retryFields = []field[*volleyv1.Retry]{
 				if !readFields(d, it, at, ruleFields, rule) {
 					continue
 				}
-				d.require(it, at, "action")
+				require(d, it, at, ruleFields, "action")
 				if it.entry("onExitCode") == nil && it.entry("onReason") == nil && it.entry("onStatusReason") == nil && d.unknown == 0 {
 					d.err(it, at, "add onExitCode, onReason or onStatusReason; `onReason: \"*\"` matches everything", "%s has no condition", at)
 				}
@@ -140,13 +140,13 @@ func (d *decoder) dependencies(n *node, path string, s jobSpec) {
 				d.err(job, at+".job", "remove it", "SEQUENTIAL is about the children of this job: it takes no job")
 			}
 		case volleyv1.DependencyType_DEPENDENCY_TYPE_N_TO_N:
-			d.require(it, at, "job")
+			require(d, it, at, dependencyFields, "job")
 			if strings.Contains(dep.JobId, ":") {
 				d.err(job, at+".job", "name the job without `:index`", "N_TO_N needs a whole array job, not one child")
 			}
 		default:
 			if typ == nil || typ.scalar() && strings.EqualFold(typ.text, "WHOLE") {
-				d.require(it, at, "job")
+				require(d, it, at, dependencyFields, "job")
 			}
 		}
 		s.DependsOn = append(s.DependsOn, dep)

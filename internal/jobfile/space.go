@@ -5,37 +5,69 @@ package jobfile
 import (
 	"errors"
 	"fmt"
+	"strings"
 
+	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
 	"github.com/volley-batch/volley/sharding"
 )
 
+// sweepSpace validates the space and what refers to it, and returns its size.
+func (d *decoder) sweepSpace(root *node, sw *volleyv1.Sweep) uint64 {
+	sc := sweepScope(sw)
+	used := d.templates(root, sc)
+	d.unused(root, sw, used)
+	space, err := sharding.NewSpace(sw)
+	if err != nil {
+		d.place(root, err, "sweep", sc.params)
+		return 0
+	}
+	return space.Len()
+}
+
 // place turns an error of package sharding, which knows the key, into a
-// diagnostic, which knows line and column.
-func (d *decoder) place(root *node, err error, fallback string) {
+// diagnostic, which knows line and column. names are what an expression may
+// hold.
+func (d *decoder) place(root *node, err error, fallback string, names []string) {
 	var e *sharding.Error
 	if !errors.As(err, &e) {
-		at, _, _ := root.find(fallback)
-		d.err(at, fallback, "", "%s", err)
+		d.err(root.find(fallback).node, fallback, "", "%s: %s", fallback, err)
 		return
 	}
-	path := e.Path
-	if path == "" {
-		path = fallback
+	if e.Path == "" {
+		e.Path = fallback
 	}
 	msg := e.Msg
 	if e.Err != nil {
 		msg = fmt.Sprintf("%s: %s", msg, e.Err)
 	}
-	n, key, exact := root.find(path)
-	if e.Offset >= 0 && n.scalar() && n.text == e.Value {
-		d.diags = append(d.diags, n.diagIn(e.Offset, e.Offset+1, path, path+": "+msg, ""))
+	at := root.find(e.Path)
+	path := e.Path
+	if at.exact {
+		path = at.path
+	}
+	if e.Offset >= 0 && at.scalar() && at.text == e.Value {
+		word := identifier(e.Value[min(e.Offset, len(e.Value)):])
+		hint := ""
+		if near := nearest(word, names); near != "" && near != word {
+			hint = fmt.Sprintf("did you mean %s?", near)
+		}
+		d.diags = append(d.diags, at.diagIn(e.Offset, e.Offset+max(len(word), 1), path, path+": "+msg, hint))
 		return
 	}
-	if e.Value != "" {
-		msg = fmt.Sprintf("%q %s", clip(e.Value, 60), msg)
-	}
-	if !exact && key != nil {
-		n = key
+	n := at.node
+	if !at.exact {
+		if at.key != nil {
+			n = at.key
+		}
+		if e.Value != "" {
+			msg = fmt.Sprintf("%q %s", clip(e.Value, 60), msg)
+		}
 	}
 	d.diags = append(d.diags, n.diag(path, path+": "+msg, ""))
+}
+
+// identifier is the name that s begins with, if any.
+func identifier(s string) string {
+	rest := strings.TrimLeft(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789")
+	return s[:len(s)-len(rest)]
 }

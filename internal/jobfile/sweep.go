@@ -227,7 +227,7 @@ func (d *decoder) value(n *node, path string) (*volleyv1.Value, bool) {
 			d.err(n, path, "", "%s: %s is not a finite number", path, n.describe())
 			break
 		}
-		if isInteger(strings.TrimLeft(n.text, "+-"), 10) {
+		if math.Abs(n.f) >= 1<<63 && isInteger(strings.TrimLeft(n.text, "+-"), 10) {
 			d.err(n, path, "quote it if it is text", "%s: %s does not fit in a signed 64-bit integer", path, n.describe())
 			break
 		}

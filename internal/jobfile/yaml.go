@@ -127,7 +127,12 @@ func syntaxError(src *source, toks token.Tokens, err error) Diagnostic {
 	case strings.Contains(msg, "end character of double-quoted"), strings.Contains(msg, "end character of single-quoted"):
 		return src.at(line, col, 1, "", "this quote is not closed", "add the closing quote")
 	case strings.Contains(msg, "mapping value is not allowed"):
-		return src.at(line, col, 1, "", "a second `: ` in one value, or wrong indentation below it", "quote a value that holds `: `, or indent keys of one level equally")
+		if lines := strings.Count(strings.TrimSpace(tok.Origin), "\n"); lines > 0 {
+			l := src.line(line + lines)
+			indent := len(l) - len(strings.TrimLeft(l, " "))
+			return src.at(line+lines, indent+1, 1, "", "this line is indented so that it continues the value above it", "indent the keys of one mapping equally")
+		}
+		return src.at(line, col+len([]rune(strings.TrimSpace(tok.Value))), 1, "", "a second `: ` in one value", "quote the value")
 	case strings.Contains(msg, "reserved character"):
 		return src.at(line, col, 1, "", fmt.Sprintf("a value must not begin with `%s`", strings.TrimSpace(tok.Value)), "quote it")
 	case strings.Contains(msg, "unexpected directive"):
