@@ -107,7 +107,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		j.applied = l.Index
 	}
 	flush()
-	for j.bytes > maxWaiting && !j.closed && (j.snap == nil || j.snap.fixed) {
+	for j.bytes > j.cfg.maxWaiting && !j.closed && (j.snap == nil || j.snap.fixed) {
 		wait := j.space
 		j.mu.Unlock()
 		select {

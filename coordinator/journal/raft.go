@@ -43,6 +43,8 @@ type RaftConfig struct {
 
 	// inject, in tests, fails operations of the log file.
 	inject func(op string) error
+	// maxWaiting, in tests, takes the place of the constant.
+	maxWaiting int
 }
 
 // Peer is one node of a cluster.
@@ -96,6 +98,9 @@ func (c *RaftConfig) fill() error {
 		c.TrailingRecords = 64
 	case c.TrailingRecords == 0:
 		c.TrailingRecords = 10240
+	}
+	if c.maxWaiting == 0 {
+		c.maxWaiting = maxWaiting
 	}
 	return nil
 }
@@ -219,17 +224,21 @@ func (j *Raft) open() error {
 
 // start creates the cluster in a new directory, and runs raft.
 func (j *Raft) start(conf *raft.Config, snaps *raft.FileSnapshotStore) (err error) {
-	used, err := raft.HasExistingState(j.store, j.store, snaps)
+	last, err := j.store.LastIndex()
 	if err != nil {
 		return err
 	}
 	// A cluster begins with a record: its list of nodes.
-	if last, err := j.store.LastIndex(); err != nil {
-		return err
-	} else if last == 0 && j.applied == 0 && !j.dir.fresh {
+	used := last > 0 || j.applied > 0
+	if !used && !j.dir.fresh {
 		return fmt.Errorf("%w: %s holds no records, and there is no snapshot", ErrCorrupt, j.store.path)
 	}
 	if !used {
+		// BootstrapCluster writes a term before that record, and refuses to run
+		// again where it was killed in between.
+		if err := j.store.SetUint64([]byte("CurrentTerm"), 0); err != nil {
+			return err
+		}
 		var c raft.Configuration
 		for _, p := range j.cfg.Peers {
 			c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(p.ID), Address: raft.ServerAddress(p.Addr)})

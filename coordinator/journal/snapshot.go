@@ -161,6 +161,9 @@ func (j *Raft) newestSnapshot(snaps *raft.FileSnapshotStore) (*gate, error) {
 		return nil, fmt.Errorf("%w: snapshot %s in %s: %w", ErrCorrupt, list[0].ID, j.cfg.Dir, err)
 	}
 	head, err := readHead(r)
+	if err == nil {
+		err = j.checkMeta(list[0], head)
+	}
 	if err != nil {
 		_ = r.Close() // opened for reading only
 		return nil, fmt.Errorf("snapshot %s in %s: %w", list[0].ID, j.cfg.Dir, err)
@@ -169,6 +172,25 @@ func (j *Raft) newestSnapshot(snaps *raft.FileSnapshotStore) (*gate, error) {
 	j.epoch, j.applied, j.snapIndex = head.epoch, head.index, head.index
 	j.push(Event{Kind: EventRestore, Term: head.term, Index: head.index, Snapshot: g})
 	return g, nil
+}
+
+// checkMeta compares a snapshot's description, a JSON file without a checksum,
+// with what its name and its head say. An index that is too large would make raft
+// pass over records that the snapshot does not hold.
+func (j *Raft) checkMeta(m *raft.SnapshotMeta, head snapshotHead) error {
+	var term, index uint64
+	if _, err := fmt.Sscanf(m.ID, "%d-%d-", &term, &index); err != nil || term != m.Term || index != m.Index {
+		return fmt.Errorf("%w: meta.json says index %d of term %d, the name something else", ErrCorrupt, m.Index, m.Term)
+	}
+	if head.index > m.Index || head.term > m.Term || head.epoch.index > m.Index {
+		return fmt.Errorf("%w: holds record %d, meta.json ends at %d", ErrCorrupt, head.index, m.Index)
+	}
+	for _, s := range m.Configuration.Servers {
+		if string(s.ID) == j.cfg.NodeID && s.Suffrage == raft.Voter {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: meta.json does not name node %q", ErrCorrupt, j.cfg.NodeID)
 }
 
 // gate is a reader that tells when it is closed.
