@@ -80,7 +80,7 @@ func formatOf(over string, pattern bool) volleyv1.MapFormat {
 }
 
 type manifestBuilder struct {
-	ctx     context.Context //nolint:containedctx // lives for one call of BuildManifest
+	ctx     context.Context // lives for one call of BuildManifest
 	over    string
 	out     *Manifest
 	offsets offsetBuilder
@@ -154,7 +154,7 @@ func (b *manifestBuilder) fileError(i int, err error) error {
 
 // ctxReader ends a long read when the context ends.
 type ctxReader struct {
-	ctx context.Context //nolint:containedctx // lives for one file
+	ctx context.Context // lives for one file
 	r   io.Reader
 }
 
@@ -170,7 +170,7 @@ func (b *manifestBuilder) read(scan *recordScanner, i int, found foundFile) erro
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // read only
+	defer f.Close()
 	scan.reset(ctxReader{b.ctx, f}, 0)
 	if err := scan.skipBOM(); err != nil {
 		return err

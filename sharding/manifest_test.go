@@ -92,48 +92,74 @@ func TestManifestBuild(t *testing.T) {
 		want   []string
 	}{
 		{
-			"lines", map[string]string{"a.txt": "x\n\ny z\r\nlast"}, &volleyv1.Map{Over: "a.txt"}, formatLines,
-			[]string{"line"}, []string{`{"line":"x"}`, `{"line":"y z"}`, `{"line":"last"}`},
+			"lines",
+			map[string]string{"a.txt": "x\n\ny z\r\nlast"},
+			&volleyv1.Map{Over: "a.txt"}, formatLines,
+			[]string{"line"},
+			[]string{`{"line":"x"}`, `{"line":"y z"}`, `{"line":"last"}`},
 		},
 		{
-			"csv", map[string]string{"t.csv": "\xef\xbb\xbfid,full name,index,\r\n1,\"a, \"\"b\"\"\",,z\r\n\r\n2,\"l1\nl2\",9,\r\n"}, &volleyv1.Map{Over: "t.csv"}, formatCSV,
+			"csv",
+			map[string]string{"t.csv": "\xef\xbb\xbfid,full name,index,\r\n1,\"a, \"\"b\"\"\",,z\r\n\r\n2,\"l1\nl2\",9,\r\n"},
+			&volleyv1.Map{Over: "t.csv"}, formatCSV,
 			[]string{"id", "full_name", "index_", "_4"},
 			[]string{`{"id":"1","full_name":"a, \"b\"","index_":"","_4":"z"}`, `{"id":"2","full_name":"l1\nl2","index_":"9","_4":""}`},
 		},
 		{
-			"tsv", map[string]string{"t.TSV": "a,b\tc\n1,5\t2\n"}, &volleyv1.Map{Over: "t.TSV"}, formatCSV,
-			[]string{"a_b", "c"}, []string{`{"a_b":"1,5","c":"2"}`},
+			"tsv",
+			map[string]string{"t.TSV": "a,b\tc\n1,5\t2\n"},
+			&volleyv1.Map{Over: "t.TSV"}, formatCSV,
+			[]string{"a_b", "c"},
+			[]string{`{"a_b":"1,5","c":"2"}`},
 		},
 		{
-			"semicolons", map[string]string{"t.csv": "a;b\n1,5;2\n"}, &volleyv1.Map{Over: "t.csv"}, formatCSV,
-			[]string{"a", "b"}, []string{`{"a":"1,5","b":"2"}`},
+			"semicolons",
+			map[string]string{"t.csv": "a;b\n1,5;2\n"},
+			&volleyv1.Map{Over: "t.csv"}, formatCSV,
+			[]string{"a", "b"},
+			[]string{`{"a":"1,5","b":"2"}`},
 		},
 		{
-			"jsonl", map[string]string{"r.jsonl": "{\"a\":1,\"b\":\"x\"}\n\n  \n{\"b\":null,\"c d\":[1, 2]}\n{}"}, &volleyv1.Map{Over: "r.jsonl"}, formatJSONL,
-			[]string{"a", "b", "c_d"}, []string{`{"a":1,"b":"x"}`, `{"c_d":"[1,2]"}`, `{}`},
+			"jsonl",
+			map[string]string{"r.jsonl": "{\"a\":1,\"b\":\"x\"}\n\n  \n{\"b\":null,\"c d\":[1, 2]}\n{}"},
+			&volleyv1.Map{Over: "r.jsonl"}, formatJSONL,
+			[]string{"a", "b", "c_d"},
+			[]string{`{"a":1,"b":"x"}`, `{"c_d":"[1,2]"}`, `{}`},
 		},
 		{
-			"one match of a pattern is a file", map[string]string{"d/a.csv": "x"}, &volleyv1.Map{Over: "d/*.csv"}, formatFiles,
-			[]string{"path", "file", "stem"}, []string{`{"path":"DIR/d/a.csv","file":"d/a.csv","stem":"a"}`},
+			"one match of a pattern is a file",
+			map[string]string{"d/a.csv": "x"},
+			&volleyv1.Map{Over: "d/*.csv"}, formatFiles,
+			[]string{"path", "file", "stem"},
+			[]string{`{"path":"DIR/d/a.csv","file":"d/a.csv","stem":"a"}`},
 		},
 		{
-			"files", map[string]string{"b.tar.gz": "x", "a": "", ".c": ""}, &volleyv1.Map{Over: "[.a-b]*"}, formatFiles,
+			"files",
+			map[string]string{"b.tar.gz": "x", "a": "", ".c": ""},
+			&volleyv1.Map{Over: "[.a-b]*"}, formatFiles,
 			[]string{"path", "file", "stem"},
 			[]string{`{"path":"DIR/a","file":"a","stem":"a"}`, `{"path":"DIR/b.tar.gz","file":"b.tar.gz","stem":"b.tar"}`},
 		},
 		{
-			"records of several files", map[string]string{"p1.csv": "a,b\n1,2\n3,4", "p2.csv": "", "p3.csv": "a,\"b\"\r\n", "p4.csv": "a,b\n5,6\n"},
+			"records of several files",
+			map[string]string{"p1.csv": "a,b\n1,2\n3,4", "p2.csv": "", "p3.csv": "a,\"b\"\r\n", "p4.csv": "a,b\n5,6\n"},
 			&volleyv1.Map{Over: "p*.csv", Format: formatCSV}, formatCSV,
-			[]string{"a", "b"}, []string{`{"a":"1","b":"2"}`, `{"a":"3","b":"4"}`, `{"a":"5","b":"6"}`},
+			[]string{"a", "b"},
+			[]string{`{"a":"1","b":"2"}`, `{"a":"3","b":"4"}`, `{"a":"5","b":"6"}`},
 		},
 		{
-			"first file empty", map[string]string{"p1": "", "p2": "x\n", "p3": "", "p4": "y"},
+			"first file empty",
+			map[string]string{"p1": "", "p2": "x\n", "p3": "", "p4": "y"},
 			&volleyv1.Map{Over: "p?", Format: formatLines}, formatLines,
-			[]string{"line"}, []string{`{"line":"x"}`, `{"line":"y"}`},
+			[]string{"line"},
+			[]string{`{"line":"x"}`, `{"line":"y"}`},
 		},
 		{
-			"format given", map[string]string{"r.csv": "a,b\n"}, &volleyv1.Map{Over: "r.csv", Format: formatLines}, formatLines,
-			[]string{"line"}, []string{`{"line":"a,b"}`},
+			"format given",
+			map[string]string{"r.csv": "a,b\n"},
+			&volleyv1.Map{Over: "r.csv", Format: formatLines}, formatLines,
+			[]string{"line"},
+			[]string{`{"line":"a,b"}`},
 		},
 	}
 	for _, tt := range tests {
@@ -363,7 +389,9 @@ func FuzzParseManifest(f *testing.F) {
 	})
 	for _, m := range []*volleyv1.Map{
 		{Over: "p*.csv", Format: formatCSV, Shard: &volleyv1.Shard{By: &volleyv1.Shard_Bytes{Bytes: 6}}},
-		{Over: "*"}, {Over: "r.jsonl"}, {Over: "l.txt"},
+		{Over: "*"},
+		{Over: "r.jsonl"},
+		{Over: "l.txt"},
 	} {
 		f.Add(build(f, dir, m).Encode())
 	}

@@ -110,7 +110,7 @@ func splitPattern(dir, over string) (root string, elements []string) {
 // its path may stand at. Trying the positions one after the other instead would
 // visit a deep tree exponentially often for `**/a/**/a/**`.
 type globWalk struct {
-	ctx      context.Context //nolint:containedctx // lives for one call of findFiles
+	ctx      context.Context // lives for one call of findFiles
 	elements []string
 	files    []foundFile
 	failed   string // the directory that could not be read

@@ -75,11 +75,11 @@ func (r *Reader) AppendIdentity(dst []byte, run Run) ([]byte, error) {
 	h := sha256.New()
 	var length, meta [2 * binary.MaxVarintLen64]byte
 	part := func(b []byte) {
-		h.Write(binary.AppendUvarint(length[:0], uint64(len(b)))) //nolint:errcheck // a hash never fails
-		h.Write(b)                                                //nolint:errcheck // as above
+		h.Write(binary.AppendUvarint(length[:0], uint64(len(b))))
+		h.Write(b)
 	}
 	kind := byte(identityRecords)
-	h.Write([]byte{byte(r.m.format), r.m.comma}) //nolint:errcheck // as above
+	h.Write([]byte{byte(r.m.format), r.m.comma})
 	part(r.m.header)
 	if r.m.hasData() {
 		for i := run.First; i < run.End(); i++ {

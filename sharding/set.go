@@ -374,28 +374,3 @@ func (s *Set) Ranges() iter.Seq[Run] {
 
 // Reset empties the set.
 func (s *Set) Reset() { *s = Set{} }
-
-// Clone is a copy that shares nothing with s.
-func (s *Set) Clone() *Set {
-	c := &Set{blocks: slices.Clone(s.blocks), n: s.n, runs: s.runs}
-	for i := range c.blocks {
-		c.blocks[i].runs = slices.Clone(c.blocks[i].runs)
-	}
-	return c
-}
-
-// Equal reports whether both sets hold the same indexes.
-func (s *Set) Equal(o *Set) bool {
-	if s.n != o.n || s.runs != o.runs {
-		return false
-	}
-	// Runs that do not touch are a canonical form; blocks are not.
-	p, q := (pos{}), (pos{})
-	for s.valid(p) {
-		if s.at(p) != o.at(q) {
-			return false
-		}
-		p, q = s.next(p), o.next(q)
-	}
-	return true
-}

@@ -2,6 +2,8 @@
 
 package sharding
 
+import "slices"
+
 // Set algebra. Each operation walks the set with fewer runs and searches in the
 // other: O(min log max) plus what it changes, so one finished index costs
 // nothing in a set of a million runs.
@@ -68,4 +70,29 @@ func (s *Set) Intersect(o *Set) {
 		}
 	}
 	*s = both
+}
+
+// Clone is a copy that shares nothing with s.
+func (s *Set) Clone() *Set {
+	c := &Set{blocks: slices.Clone(s.blocks), n: s.n, runs: s.runs}
+	for i := range c.blocks {
+		c.blocks[i].runs = slices.Clone(c.blocks[i].runs)
+	}
+	return c
+}
+
+// Equal reports whether both sets hold the same indexes.
+func (s *Set) Equal(o *Set) bool {
+	if s.n != o.n || s.runs != o.runs {
+		return false
+	}
+	// Runs that do not touch are a canonical form; blocks are not.
+	p, q := (pos{}), (pos{})
+	for s.valid(p) {
+		if s.at(p) != o.at(q) {
+			return false
+		}
+		p, q = s.next(p), o.next(q)
+	}
+	return true
 }
