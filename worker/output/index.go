@@ -220,9 +220,6 @@ func (x *indexFile) rewrite(each func(put func(*record))) error {
 		// when the old one is gone already.
 		err = os.Rename(temp, x.path)
 	}
-	if err == nil {
-		err = syncPath(filepath.Dir(x.path))
-	}
 	if err != nil {
 		_ = f.Close()
 		_ = os.Remove(temp)
@@ -231,6 +228,9 @@ func (x *indexFile) rewrite(each func(put func(*record))) error {
 	_ = x.file.Close() // the replaced file
 	x.file, x.size, x.records, x.waste = f, size, records, 0
 	x.w, x.silent = frameWriter{}, nil
+	if err := syncPath(filepath.Dir(x.path)); err != nil {
+		return fmt.Errorf("rewrite index: %w", err)
+	}
 	return nil
 }
 

@@ -4,7 +4,6 @@ package runner
 
 import (
 	"errors"
-	"log/slog"
 )
 
 // errNoCgroups is why findCgroups found none, wrapped with the detail.
@@ -36,5 +35,3 @@ type cgroup interface {
 	// later.
 	remove()
 }
-
-var _ = slog.LevelInfo

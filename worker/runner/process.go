@@ -43,25 +43,26 @@ func reap(pid int, ws *syscall.WaitStatus, ru *syscall.Rusage) error {
 	}
 }
 
-// groupGone says whether the killed process group has vanished. What is left
-// of it has SIGKILL pending and normally needs some hundred microseconds, so
-// it is given up to 20 ms. Signal 0 harms nobody should the id be in use
-// again, which costs a false straggler at worst.
+// groupGone says whether nothing of the killed process group runs any more.
+// What is left of it has SIGKILL pending and normally needs some hundred
+// microseconds, so it is given up to 20 ms. Signal 0 harms nobody should the id
+// be in use again, which costs a false straggler at worst.
 func groupGone(pgid int) bool {
-	if syscall.Kill(-pgid, 0) == syscall.ESRCH {
-		return true
-	}
 	pause := 50 * time.Microsecond
-	for deadline := time.Now().Add(20 * time.Millisecond); time.Now().Before(deadline); pause *= 2 {
-		// Members whose parent died are ours when the worker is process 1.
-		var ws syscall.WaitStatus
-		_, _ = syscall.Wait4(-pgid, &ws, syscall.WNOHANG, nil)
+	for deadline := time.Now().Add(20 * time.Millisecond); ; pause *= 2 {
 		if syscall.Kill(-pgid, 0) == syscall.ESRCH {
 			return true
 		}
+		// Orphans become zombies of process 1, and in a container that is often
+		// a program that never reaps them: then they are in the group for ever.
+		if pause > 500*time.Microsecond && onlyZombies(pgid) {
+			return true
+		}
+		if time.Now().After(deadline) {
+			return false
+		}
 		time.Sleep(pause)
 	}
-	return false
 }
 
 // closeOnExecDir marks the descriptors above 2 that the directory lists.

@@ -25,6 +25,9 @@ func clearSignalMask() {}
 // peakMemory is in bytes here, and of the child alone.
 func peakMemory(ru *syscall.Rusage) int64 { return ru.Maxrss }
 
+// onlyZombies: process 1 of these systems reaps.
+func onlyZombies(int) bool { return false }
+
 func (s *Slot) startWithRlimit(*Spec) (int, error) { return 0, errors.ErrUnsupported }
 
 func findCgroups(string, *slog.Logger) (cgroups, error) {

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -17,7 +18,7 @@ type Options struct {
 	// ID names the cgroups of this runner, so it must be stable over restarts
 	// of the worker and unique on the machine: New kills and removes what an
 	// earlier runner with the same ID left. Letters, digits, '-', '_' and '.'.
-	// Default: the process id.
+	// Default: one of its own, whose leftovers nobody finds.
 	ID string
 	// NoCgroups keeps the runner from using cgroups. Default: they are used
 	// where they are writable and a task has limits.
@@ -70,7 +71,7 @@ func New(opts Options) (*Runner, error) {
 	}
 	id := opts.ID
 	if id == "" {
-		id = fmt.Sprintf("pid-%d", os.Getpid())
+		id = fmt.Sprintf("pid-%d-%d", os.Getpid(), unnamed.Add(1))
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -138,6 +139,9 @@ func (r *Runner) Close() error {
 	}
 	return err
 }
+
+// unnamed numbers the runners of this process that have no ID.
+var unnamed atomic.Uint64
 
 type runRequest struct {
 	spec    *Spec
