@@ -20,6 +20,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/volley-batch/volley/internal/jobfile"
 )
 
 // job is what these tests need of a job file.
@@ -140,6 +142,46 @@ func (j *job) snapshot(t *testing.T, dir, name string) {
 	}
 	if err := os.WriteFile(to, content, info.Mode()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestJobFiles reads the job files as volley does, data sets included.
+func TestJobFiles(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		file, program string
+		name          string
+		size          uint64
+		inputs        []string
+	}{
+		{"digits/sweep.yaml", "train", "digits-sweep", 36, []string{"digits.csv.gz", "train"}},
+		{"images/label.yaml", "classify", "label-images", 30, []string{"classify", "model.json"}},
+		{"images/corrupt.yaml", "classify", "label-corrupt", 3, []string{"classify", "model.json"}},
+		{"slurm-array/array.yaml", "", "basel", 20, []string{"task.sh"}},
+		{"words/count.yaml", "", "count-words", 8, []string{"count.sh"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.file, func(t *testing.T) {
+			t.Parallel()
+			j := stage(t, tt.file, tt.program)
+			loaded, err := jobfile.Load(t.Context(), filepath.Join(j.dir, filepath.Base(tt.file)), jobfile.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var inputs []string
+			for _, in := range loaded.Inputs {
+				inputs = append(inputs, in.Name)
+			}
+			if diff := cmp.Diff(tt.inputs, inputs); diff != "" {
+				t.Errorf("inputs (-want +got):\n%s", diff)
+			}
+			if loaded.Size != tt.size || loaded.Spec.GetName() != tt.name || !loaded.Array {
+				t.Errorf("%s of %d indexes (array %v), want %s of %d", loaded.Spec.GetName(), loaded.Size, loaded.Array, tt.name, tt.size)
+			}
+			for _, w := range loaded.Warnings {
+				t.Errorf("warning: %+v", w)
+			}
+		})
 	}
 }
 

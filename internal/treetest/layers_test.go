@@ -122,7 +122,10 @@ var layers = []layer{
 		folder: "bench", allow: []string{"proto", "sharding", "internal/...", "client", "coordinator/...", "worker/...", "cmd"},
 		reason: "benchmarks may measure anything",
 	},
-	{folder: "examples", reason: "a user's program runs under volley and knows nothing of it"},
+	{
+		folder: "examples", tests: []string{"internal/jobfile"},
+		reason: "a user's program runs under volley and knows nothing of it",
+	},
 }
 
 // layerOf is the position of the row of a package, -1 without one.
