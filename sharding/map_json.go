@@ -10,78 +10,6 @@ import (
 	"strings"
 )
 
-// jsonMembers calls yield with the raw key and value of every member of a JSON
-// object. obj must be valid JSON; the result is false when it is no object.
-func jsonMembers(obj []byte, yield func(key, value []byte)) bool {
-	at := skipSpace(obj, 0)
-	if at == len(obj) || obj[at] != '{' {
-		return false
-	}
-	at = skipSpace(obj, at+1)
-	for at < len(obj) && obj[at] == '"' {
-		end := stringEnd(obj, at)
-		key := obj[at:end]
-		at = skipSpace(obj, skipSpace(obj, end)+1) // the colon
-		end = valueEnd(obj, at)
-		yield(key, obj[at:end])
-		at = skipSpace(obj, end)
-		if at < len(obj) && obj[at] == ',' {
-			at = skipSpace(obj, at+1)
-		}
-	}
-	return true
-}
-
-func skipSpace(b []byte, at int) int {
-	for at < len(b) && (b[at] == ' ' || b[at] == '\t' || b[at] == '\r' || b[at] == '\n') {
-		at++
-	}
-	return min(at, len(b))
-}
-
-// stringEnd is the position after the string that begins at b[at].
-func stringEnd(b []byte, at int) int {
-	for at++; at < len(b); at++ {
-		switch b[at] {
-		case '\\':
-			at++
-		case '"':
-			return at + 1
-		}
-	}
-	return len(b)
-}
-
-// valueEnd is the position after the value that begins at b[at].
-func valueEnd(b []byte, at int) int {
-	depth := 0
-	for at < len(b) {
-		switch c := b[at]; c {
-		case '"':
-			at = stringEnd(b, at)
-			if depth == 0 {
-				return at
-			}
-			continue
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth == 0 {
-				return at
-			}
-			if depth--; depth == 0 {
-				return at + 1
-			}
-		case ',', ' ', '\t', '\r', '\n':
-			if depth == 0 {
-				return at
-			}
-		}
-		at++
-	}
-	return len(b)
-}
-
 // jsonString is the text of a raw JSON string.
 func jsonString(raw []byte) string {
 	if len(raw) < 2 {
@@ -145,11 +73,12 @@ type jsonKeys struct {
 // add checks one line: valid JSON, an object, keys that name parameters without
 // a clash.
 func (k *jsonKeys) add(rec rawRecord) error {
-	if !json.Valid(rec.raw) {
+	k.now = k.now[:0]
+	object, valid := jsonMembers(rec.raw, func(key, _ []byte) { k.now = append(k.now, key...) })
+	if !valid {
 		return jsonError(rec)
 	}
-	k.now = k.now[:0]
-	if !jsonMembers(rec.raw, func(key, _ []byte) { k.now = append(k.now, key...) }) {
+	if !object {
 		return &lineError{rec.line, 1, "not a JSON object: every line must be one, as in {\"a\": 1}"}
 	}
 	if k.seen != nil && bytes.Equal(k.now, k.last) {

@@ -168,19 +168,20 @@ func FuzzCSV(f *testing.F) {
 
 // FuzzJSON compares the members found with encoding/json's.
 func FuzzJSON(f *testing.F) {
-	for _, s := range []string{`{}`, `{"a":1,"b":[1,{"x":"}"}],"c":"\"\\"}`, ` { "a" : null , "b":true } `, `[1]`, `"x"`, `{"a":1e400}`} {
+	for _, s := range []string{`{}`, `{"a":1,"b":[1,{"x":"}"}],"c":"\"\\"}`, ` { "a" : null , "b":true } `, `[1]`, `"x"`, `{"a":1e400}`, `{"a":-0.5e+3}`, `{"a":01}`, `{"a":1.}`, `{"a":tru}`, `{"\u00e9\x":1}`, `{"a":1,}`, `{"a" 1}`, "{\"\t\":1}", `[[[[1]]]`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if !json.Valid(data) {
-			// The walk must stay inside, whatever it is given.
-			jsonMembers(data, func(k, v []byte) { jsonString(k); jsonValue(v) })
+			if _, valid := jsonMembers(data, func(k, v []byte) { jsonString(k); jsonValue(v) }); valid {
+				t.Fatalf("%q is said to be valid", data)
+			}
 			return
 		}
 		var want map[string]json.RawMessage
 		isObject := json.Unmarshal(data, &want) == nil && bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{"))
 		got := map[string]string{}
-		if ok := jsonMembers(data, func(k, v []byte) {
+		if object, valid := jsonMembers(data, func(k, v []byte) {
 			var key string
 			if err := json.Unmarshal(k, &key); err != nil {
 				t.Fatalf("%q: key %q: %v", data, k, err)
@@ -190,8 +191,8 @@ func FuzzJSON(f *testing.F) {
 			if v := jsonValue(v); !json.Valid(v.AppendJSON(nil)) {
 				t.Fatalf("%q: value %v", data, v)
 			}
-		}); ok != isObject {
-			t.Fatalf("%q: object %v, reference %v", data, ok, isObject)
+		}); object != isObject || !valid {
+			t.Fatalf("%q: object %v, valid %v; reference %v", data, object, valid, isObject)
 		}
 		if len(got) != len(want) && isObject {
 			t.Fatalf("%q: %d members, reference %d", data, len(got), len(want))
@@ -202,6 +203,16 @@ func FuzzJSON(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestJSONDepth(t *testing.T) {
+	t.Parallel()
+	for _, depth := range []int{9_999, 10_000, 10_001, 1_000_000} {
+		text := []byte(strings.Repeat("[", depth) + strings.Repeat("]", depth))
+		if _, valid := jsonMembers(text, nil); valid != json.Valid(text) {
+			t.Errorf("depth %d: valid %v, reference %v", depth, valid, !valid)
+		}
+	}
 }
 
 func TestJSONValue(t *testing.T) {

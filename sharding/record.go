@@ -257,7 +257,7 @@ func (m *Manifest) jsonPoint(raw []byte) (Point, error) {
 	}
 	column := 0
 	var err error
-	ok := jsonMembers(raw, func(key, value []byte) {
+	object, valid := jsonMembers(raw, func(key, value []byte) {
 		column++
 		name := paramName(jsonString(key), column)
 		if m.open {
@@ -271,7 +271,7 @@ func (m *Manifest) jsonPoint(raw []byte) (Point, error) {
 		}
 		values[i] = jsonValue(value)
 	})
-	if !ok {
+	if !object || !valid {
 		err = errors.New("not a JSON object")
 	}
 	if err != nil {
