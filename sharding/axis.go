@@ -171,11 +171,23 @@ func rangePath(path string, log bool) string {
 	return path + ".range"
 }
 
+// checkScale refuses a scale of a later release: read as linear, it would be
+// another sweep.
+func checkScale(path string, s volleyv1.Scale) error {
+	if _, ok := volleyv1.Scale_name[int32(s)]; !ok {
+		return errAt(path, s.String(), "not a scale: linear or log")
+	}
+	return nil
+}
+
 func floatAxis(path string, r *volleyv1.FloatRange, rules axisRules) (axis, error) {
 	log := r.GetScale() == volleyv1.Scale_SCALE_LOG
 	lo, hi, n := r.GetMin(), r.GetMax(), r.GetSteps()
 	a := axis{shape: shapeFloat, n: n, log: log, min: lo, max: hi, decimals: -1, kinds: kindFloat}
 	bounds := rangePath(path, log)
+	if err := checkScale(path, r.GetScale()); err != nil {
+		return axis{}, err
+	}
 	if err := checkFinite(bounds+"[0]", lo); err != nil {
 		return axis{}, err
 	}
@@ -237,6 +249,9 @@ func intAxis(path string, r *volleyv1.IntRange, rules axisRules) (axis, error) {
 	lo, hi, step, n := r.GetMin(), r.GetMax(), r.GetStep(), r.GetSteps()
 	a := axis{shape: shapeInt, first: lo, last: hi, log: log, kinds: kindInt, step: 1}
 	bounds := rangePath(path, log)
+	if err := checkScale(path, r.GetScale()); err != nil {
+		return axis{}, err
+	}
 	switch {
 	case lo > hi:
 		return axis{}, errAt(bounds, "", "the minimum %d is above the maximum %d", lo, hi)

@@ -166,7 +166,9 @@ func (b *builder) enumerate(group []int) (unit, error) {
 		return unit{}, errAt("sweep.exclude", b.exclude, "excludes every combination of %s: the sweep is empty", e.paramNames())
 	}
 	e.unit.n = uint64(e.listed)
-	e.unit.words = slices.Clip(e.unit.words)
+	if w := e.unit.words; cap(w)-len(w) > len(w)/8 { // it lives as long as the job
+		e.unit.words = slices.Clone(w)
+	}
 	if !slices.IsSorted(e.order) {
 		e.sort()
 	}

@@ -35,7 +35,7 @@ func logDet(x float64) float64 {
 	return float64(n*ln2Hi) + (2*s + (float64(2*s*sum) + float64(n*ln2Lo)))
 }
 
-// expDet is e^x within 2 ulp; 0 or +Inf beyond the range of float64.
+// expDet is e^x within 3 ulp; 0 or +Inf beyond the range of float64.
 func expDet(x float64) float64 {
 	switch {
 	case x > 709.8:
