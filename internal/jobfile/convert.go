@@ -16,9 +16,11 @@ type converter struct {
 	anchors map[string]ast.Node
 	// open are the anchors that are being expanded: one that meets itself is
 	// an error, not an endless loop.
-	open  map[string]bool
-	nodes int
-	diags []Diagnostic
+	open map[string]bool
+	// aliases is the depth of aliases being expanded, expanded how many
+	// values all of them have made.
+	aliases, expanded int
+	diags             []Diagnostic
 }
 
 func (c *converter) fail(p *token.Position, length int, msg, hint string) *node {
@@ -31,11 +33,13 @@ func (c *converter) node(a ast.Node) *node {
 		return &node{src: c.src, line: 1, col: 1}
 	}
 	p := firstPos(a)
-	if c.nodes++; c.nodes > maxNodes {
-		if c.nodes == maxNodes+1 {
-			c.fail(p, 1, fmt.Sprintf("aliases expand to more than %d values", maxNodes), "write the values out, or put points into a table: sweep: {sampler: file, file: points.csv}")
+	if c.aliases > 0 {
+		if c.expanded++; c.expanded == maxExpanded+1 {
+			c.fail(p, 1, fmt.Sprintf("aliases expand to more than %d values", maxExpanded), "write the values out, or put points into a table: sweep: {sampler: file, file: points.csv}")
 		}
-		return &node{src: c.src, line: p.Line, col: p.Column}
+		if c.expanded > maxExpanded {
+			return &node{src: c.src, line: p.Line, col: p.Column}
+		}
 	}
 	n := &node{src: c.src, line: p.Line, col: p.Column}
 	switch a := a.(type) {
@@ -47,7 +51,7 @@ func (c *converter) node(a ast.Node) *node {
 		n.kind = kindList
 		n.items = make([]*node, 0, len(a.Values))
 		for _, v := range a.Values {
-			if c.nodes > maxNodes {
+			if c.expanded > maxExpanded {
 				break
 			}
 			n.items = append(n.items, c.node(v))
@@ -88,7 +92,7 @@ func (c *converter) mapping(n *node, values []*ast.MappingValueNode) {
 	seen := make(map[string]*node, len(values))
 	var merges []*node
 	for _, v := range values {
-		if c.nodes > maxNodes {
+		if c.expanded > maxExpanded {
 			return
 		}
 		if _, ok := v.Key.(*ast.MergeKeyNode); ok {
@@ -162,7 +166,9 @@ func (c *converter) alias(a *ast.AliasNode) *node {
 		return c.fail(p, length, fmt.Sprintf("*%s is inside of &%s, which it would repeat", clip(name, 60), clip(name, 60)), "")
 	}
 	c.open[name] = true
+	c.aliases++
 	n := c.node(target)
+	c.aliases--
 	delete(c.open, name)
 	return n
 }

@@ -67,7 +67,7 @@ func (n *node) resolve(word string) {
 		}
 		return
 	}
-	if isFloat(digits) {
+	if base == 10 && isFloat(digits) {
 		n.kind = kindFloat
 		n.f, _ = strconv.ParseFloat(digits, 64) // out of range is ±Inf, refused where it is used
 		if neg {

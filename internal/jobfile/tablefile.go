@@ -39,6 +39,10 @@ type tableFile struct {
 	values map[string]*volleyv1.Value
 }
 
+func newTableFile(ctx context.Context, name string, text []byte) *tableFile {
+	return &tableFile{ctx: ctx, name: name, text: text, values: map[string]*volleyv1.Value{}}
+}
+
 // readTable returns nil when it has reported what is wrong.
 func (l *loader) readTable(ctx context.Context, root *node) (*volleyv1.Table, error) {
 	const path = "sweep.file"
@@ -48,7 +52,7 @@ func (l *loader) readTable(ctx context.Context, root *node) (*volleyv1.Table, er
 	if !filepath.IsAbs(file) {
 		abs, name = filepath.Join(l.dir, file), filepath.Join(filepath.Dir(l.Name), file)
 	}
-	t := &tableFile{ctx: ctx, name: name, values: map[string]*volleyv1.Value{}}
+	t := newTableFile(ctx, name, nil)
 	var read func() *Diagnostic
 	switch ext := strings.ToLower(filepath.Ext(abs)); ext {
 	case ".csv":

@@ -3,22 +3,24 @@
 package jobfile
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/scanner"
 	"github.com/goccy/go-yaml/token"
 )
 
 const (
 	// maxDepth bounds nesting: the YAML parser recurses, and a Go stack that
 	// overflows cannot be recovered from.
-	maxDepth = 64
-	// maxNodes bounds what aliases may expand to. A file of MaxFileBytes
-	// without aliases stays below it.
-	maxNodes = 4 << 20
+	maxDepth  = 64
+	maxIndent = 1000
+	// maxExpanded bounds what aliases may expand to, all together.
+	maxExpanded = 100_000
 )
 
 // parseYAML makes a tree of text, or says where the text is not the YAML of a
@@ -29,9 +31,9 @@ func parseYAML(src *source, text string) (root *node, ds []Diagnostic) {
 			root, ds = nil, []Diagnostic{{File: src.name, Message: fmt.Sprintf("this YAML cannot be read (%v)", r), Hint: "look for unbalanced brackets, quotes or indentation"}}
 		}
 	}()
-	toks := lexer.Tokenize(text)
-	if d, bad := tooDeep(src, toks); bad {
-		return nil, []Diagnostic{d}
+	toks, ds := tokenize(src, text)
+	if ds != nil {
+		return nil, ds
 	}
 	file, err := parser.Parse(toks, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
@@ -66,34 +68,60 @@ func parseYAML(src *source, text string) (root *node, ds []Diagnostic) {
 	return root, nil
 }
 
-// tooDeep looks for nesting in the tokens, before anything recurses.
-func tooDeep(src *source, toks token.Tokens) (Diagnostic, bool) {
-	flow, run := 0, 0
-	for _, t := range toks {
-		switch t.Type {
-		case token.SequenceStartType, token.MappingStartType:
-			flow++
-		case token.SequenceEndType, token.MappingEndType:
-			flow = max(flow-1, 0)
-		default:
+// tokenize splits text and stops at nesting that is too deep, before anything
+// recurses into it.
+func tokenize(src *source, text string) (toks token.Tokens, ds []Diagnostic) {
+	var sc scanner.Scanner
+	sc.Init(text)
+	var depth nesting
+	for {
+		part, err := sc.Scan()
+		if errors.Is(err, io.EOF) {
+			return toks, nil
 		}
-		switch t.Type {
-		case token.SequenceEntryType, token.MappingKeyType, token.AnchorType, token.TagType, token.MappingValueType:
-			run++
-		case token.StringType:
-			// Names of anchors and the text between markers do not end a run
-			// of markers on one line.
-			if t.Prev != nil && t.Prev.Position.Line != t.Position.Line {
-				run = 0
+		// Any other error is among the tokens as well, where the parser
+		// finds it; nothing after it means anything.
+		toks.Add(part...)
+		for _, t := range part {
+			if msg := depth.add(t); msg != "" {
+				return nil, []Diagnostic{src.at(t.Position.Line, t.Position.Column, 1, "", msg, "")}
 			}
-		default:
-			run = 0
 		}
-		if flow > maxDepth || run > maxDepth || t.Position.IndentNum > 1000 {
-			return src.at(t.Position.Line, t.Position.Column, 1, "", fmt.Sprintf("nested more than %d levels deep", maxDepth), "a job file needs five"), true
+		if err != nil {
+			return toks, nil
 		}
 	}
-	return Diagnostic{}, false
+}
+
+// nesting follows how deep the parser would recurse.
+type nesting struct{ flow, run int }
+
+func (d *nesting) add(t *token.Token) string {
+	switch t.Type {
+	case token.SequenceStartType, token.MappingStartType:
+		d.flow++
+		d.run = 0
+	case token.SequenceEndType, token.MappingEndType:
+		d.flow = max(d.flow-1, 0)
+		d.run = 0
+	case token.SequenceEntryType, token.MappingKeyType, token.AnchorType, token.TagType, token.MappingValueType:
+		d.run++
+	case token.StringType:
+		// The name of an anchor does not end a row of markers; another line
+		// does.
+		if t.Prev != nil && t.Prev.Position.Line != t.Position.Line {
+			d.run = 0
+		}
+	default:
+		d.run = 0
+	}
+	switch {
+	case t.Position.IndentNum > maxIndent:
+		return fmt.Sprintf("indented by more than %d spaces", maxIndent)
+	case d.flow > maxDepth, d.run > maxDepth:
+		return fmt.Sprintf("nested more than %d levels deep", maxDepth)
+	}
+	return ""
 }
 
 // syntaxError translates an error of the YAML library, whose words are about
