@@ -51,10 +51,10 @@ func (a *axis) value(d uint64) Value {
 	case shapeInt:
 		return IntValue(int64(uint64(a.first) + d*a.step))
 	case shapeFloat:
-		switch {
-		case d == 0:
+		switch d {
+		case 0:
 			return FloatValue(a.min)
-		case d == a.n-1:
+		case a.n - 1:
 			return FloatValue(a.max)
 		}
 		return FloatValue(a.at(float64(d) / float64(a.n-1)))

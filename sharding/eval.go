@@ -156,12 +156,13 @@ func powInt(x, y int64) (Value, bool) {
 		return Value{}, false
 	}
 	z := IntValue(1)
-	ok := true
 	for f := x; ; {
 		if y&1 == 1 {
-			if z, ok = mulInt(z.Int(), f); !ok {
+			product, ok := mulInt(z.Int(), f)
+			if !ok {
 				return Value{}, false
 			}
+			z = product
 		}
 		if y >>= 1; y == 0 {
 			return z, true

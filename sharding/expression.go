@@ -90,8 +90,7 @@ func splitOr(dst []ast.Node, n ast.Node) []ast.Node {
 
 func parseError(path, src string, err error) error {
 	e := errAt(path, src, "not an expression: %s", err.Error())
-	var fe *file.Error
-	if errors.As(err, &fe) {
+	if fe, ok := errors.AsType[*file.Error](err); ok {
 		e.Msg = "not an expression: " + fe.Message
 		e.Offset = byteOffset(src, fe.From)
 		if strings.Contains(fe.Message, "token EOF") {

@@ -62,8 +62,9 @@ func FuzzNewSpace(f *testing.F) {
 					t.Fatal(err)
 				}
 			}
-			if p.AppendJSON(nil); h.Point(p) != h.Point(p) {
-				t.Fatal("two identities")
+			again, err := s.At(i)
+			if err != nil || again.String() != p.String() || h.Point(again) != h.Point(p) {
+				t.Fatalf("point %d is %s and %s, %v", i, p, again, err)
 			}
 		}
 		if _, err := s.At(s.Len()); !errors.Is(err, ErrIndex) {

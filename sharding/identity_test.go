@@ -136,7 +136,8 @@ func TestIdentityOfValues(t *testing.T) {
 		return ParamsIdentity(p)
 	}
 	different := []Value{
-		{}, IntValue(0), IntValue(1), StringValue("1"), BoolValue(true), StringValue("true"), FloatValue(1.5), StringValue("1.5"),
+		{},
+		IntValue(0), IntValue(1), StringValue("1"), BoolValue(true), StringValue("true"), FloatValue(1.5), StringValue("1.5"),
 		StringValue(""), IntValue(1 << 53), IntValue(1<<53 + 1), BoolValue(false),
 	}
 	seen := map[ID]Value{}

@@ -10,7 +10,10 @@ import (
 
 // readTable takes the rows of LIST and FILE.
 func (b *builder) readTable(s *Space, sw *volleyv1.Sweep) error {
-	root := "sweep." + samplerName(s.sampler)
+	root := "sweep.points" // where the job file has the rows of a list
+	if s.sampler == volleyv1.Sampler_SAMPLER_FILE {
+		root = "sweep.file"
+	}
 	columns, cells := sw.GetTable().GetColumns(), sw.GetTable().GetCells()
 	switch {
 	case len(columns) == 0:

@@ -4,6 +4,7 @@ package sharding
 
 import (
 	"math/bits"
+	"slices"
 
 	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
 )
@@ -133,8 +134,8 @@ func (b *builder) needed(s *Space) []int {
 	if !any {
 		return nil
 	}
-	for i := len(b.order) - 1; i >= 0; i-- { // dependents before what they need
-		if p := b.order[i]; use[p] && b.whens[p] != nil {
+	for _, p := range slices.Backward(b.order) { // dependents before what they need
+		if use[p] && b.whens[p] != nil {
 			for _, q := range b.whens[p].vars {
 				use[q] = true
 			}

@@ -129,7 +129,8 @@ func roundSignificant(x float64) float64 {
 				e++
 			}
 		} else {
-			for e = -1; x*tenTo[-e] < 1; e-- {
+			for x*tenTo[-e] < 1 {
+				e--
 			}
 		}
 		return roundDecimals(x, logDigits-1-e)
