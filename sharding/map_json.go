@@ -111,8 +111,7 @@ func (k *jsonKeys) add(rec rawRecord) error {
 func jsonError(rec rawRecord) error {
 	var v json.RawMessage
 	err := json.Unmarshal(rec.raw, &v)
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
 		column := int(syntax.Offset)
 		if strings.HasPrefix(syntax.Error(), "unexpected end") {
 			column++ // the mistake is what is not there

@@ -201,8 +201,7 @@ func (s *recordScanner) tooLong(open bool) error {
 
 // csvError places a mistake in the record that begins at the given line.
 func csvError(line uint64, err error) error {
-	var bad *csvFieldError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*csvFieldError](err); ok {
 		return &lineError{line + uint64(bad.line), bad.column, bad.msg}
 	}
 	return &lineError{line, 0, err.Error()}

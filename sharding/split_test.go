@@ -123,7 +123,7 @@ func TestSplitRandom(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		defer r.Close() //nolint:errcheck // read only
+		defer r.Close()
 		var b strings.Builder
 		for _, k := range rapid.Permutation(indexes(byRows.Len())).Draw(rt, "order") {
 			b.Reset()
