@@ -212,6 +212,19 @@ func (s *Store) Follow(ctx context.Context, ref Ref, stream Stream, from int64, 
 	for {
 		for sp.off < limit && ctx.Err() == nil {
 			n, rerr := f.ReadAt(buf[:min(chunk, limit-sp.off)], sp.off)
+			if done != nil {
+				select {
+				case <-done:
+					// It ended, so what was read may be of the next attempt. Had
+					// it not ended by now, nothing of it could be.
+					done = nil
+					if limit, err = s.ended(ref, stream, sp.segment, start); err != nil {
+						return err
+					}
+					n = int(min(int64(n), max(limit-sp.off, 0)))
+				default:
+				}
+			}
 			if n > 0 {
 				sp.off += int64(n)
 				poll = minPoll

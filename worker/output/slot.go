@@ -3,7 +3,9 @@
 package output
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -18,7 +20,8 @@ import (
 type Slot struct {
 	store *Store
 	// seg is the current segment; 0: none yet, the first Begin makes it.
-	seg uint32
+	seg   uint32
+	paths [2]string
 	// watch are read-only descriptors of its files, kept open to see their
 	// size and writers.
 	watch [2]int
@@ -96,16 +99,14 @@ func (s *Slot) Begin(ref Ref) (stdout, stderr int, err error) {
 	if ref.Index == math.MaxUint64 {
 		return 0, 0, fmt.Errorf("output: begin %s: the index is out of range", ref)
 	}
-	if err := s.prepare(); err != nil {
-		return 0, 0, fmt.Errorf("output: begin %s: %w", ref, err)
+	err = s.open()
+	if errors.Is(err, fs.ErrNotExist) {
+		// Someone deleted the segment: go on in a new one.
+		s.rotate = true
+		err = s.open()
 	}
-	for i := range s.write {
-		fd, err := openAppend(s.store.path(s.seg, Stream(i)), 0)
-		if err != nil {
-			s.Started()
-			return 0, 0, fmt.Errorf("output: begin %s: %w", ref, err)
-		}
-		s.write[i] = fd
+	if err != nil {
+		return 0, 0, fmt.Errorf("output: begin %s: %w", ref, err)
 	}
 	a := s.spare
 	if a == nil {
@@ -132,6 +133,22 @@ func (s *Slot) Begin(ref Ref) (stdout, stderr int, err error) {
 	return s.write[0], s.write[1], nil
 }
 
+// open opens the files for an attempt.
+func (s *Slot) open() error {
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	for i := range s.write {
+		fd, err := openAppend(s.paths[i], 0)
+		if err != nil {
+			s.Started()
+			return err
+		}
+		s.write[i] = fd
+	}
+	return nil
+}
+
 // prepare moves on to a new segment if need be.
 func (s *Slot) prepare() error {
 	st := s.store
@@ -153,6 +170,7 @@ func (s *Slot) prepare() error {
 	var watch [2]int
 	for i := range watch {
 		path := st.path(id, Stream(i))
+		s.paths[i] = path
 		fd, err := openAppend(path, syscall.O_CREAT|syscall.O_EXCL)
 		if err == nil {
 			_ = syscall.Close(fd)
