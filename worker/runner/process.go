@@ -45,11 +45,12 @@ func reap(pid int, ws *syscall.WaitStatus, ru *syscall.Rusage) error {
 
 // groupGone says whether nothing of the killed process group runs any more.
 // What is left of it has SIGKILL pending and normally needs some hundred
-// microseconds, so it is given up to 20 ms. Signal 0 harms nobody should the id
+// microseconds; on a crowded machine it may wait long for a CPU to die on, so it
+// is given up to a second. Signal 0 harms nobody should the id
 // be in use again, which costs a false straggler at worst.
 func groupGone(pgid int) bool {
 	pause := 50 * time.Microsecond
-	for deadline := time.Now().Add(20 * time.Millisecond); ; pause *= 2 {
+	for deadline := time.Now().Add(time.Second); ; pause = min(2*pause, 10*time.Millisecond) {
 		if syscall.Kill(-pgid, 0) == syscall.ESRCH {
 			return true
 		}
