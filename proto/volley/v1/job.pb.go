@@ -1435,7 +1435,10 @@ type Map struct {
 	Shard  *Shard    `protobuf:"bytes,3,opt,name=shard,proto3" json:"shard,omitempty"`
 	// The manifest: which files, how many records, where they begin. Encoded
 	// and versioned by package sharding.
-	Manifest      []byte `protobuf:"bytes,4,opt,name=manifest,proto3" json:"manifest,omitempty"`
+	Manifest []byte `protobuf:"bytes,4,opt,name=manifest,proto3" json:"manifest,omitempty"`
+	// The identity of the records of each shard, 8 bytes each, for reuse. Empty
+	// above 1,048,576 shards: then the manifest as a whole is the identity.
+	ShardDigests  []byte `protobuf:"bytes,5,opt,name=shard_digests,json=shardDigests,proto3" json:"shard_digests,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1494,6 +1497,13 @@ func (x *Map) GetShard() *Shard {
 func (x *Map) GetManifest() []byte {
 	if x != nil {
 		return x.Manifest
+	}
+	return nil
+}
+
+func (x *Map) GetShardDigests() []byte {
+	if x != nil {
+		return x.ShardDigests
 	}
 	return nil
 }
@@ -2647,12 +2657,13 @@ const file_volley_v1_job_proto_rawDesc = "" +
 	"\x03max\x18\x02 \x01(\x03R\x03max\x12\x12\n" +
 	"\x04step\x18\x03 \x01(\x03R\x04step\x12&\n" +
 	"\x05scale\x18\x04 \x01(\x0e2\x10.volley.v1.ScaleR\x05scale\x12\x14\n" +
-	"\x05steps\x18\x05 \x01(\x04R\x05steps\"\x8b\x01\n" +
+	"\x05steps\x18\x05 \x01(\x04R\x05steps\"\xb0\x01\n" +
 	"\x03Map\x12\x12\n" +
 	"\x04over\x18\x01 \x01(\tR\x04over\x12,\n" +
 	"\x06format\x18\x02 \x01(\x0e2\x14.volley.v1.MapFormatR\x06format\x12&\n" +
 	"\x05shard\x18\x03 \x01(\v2\x10.volley.v1.ShardR\x05shard\x12\x1a\n" +
-	"\bmanifest\x18\x04 \x01(\fR\bmanifest\"Z\n" +
+	"\bmanifest\x18\x04 \x01(\fR\bmanifest\x12#\n" +
+	"\rshard_digests\x18\x05 \x01(\fR\fshardDigests\"Z\n" +
 	"\x05Shard\x12\x14\n" +
 	"\x04rows\x18\x01 \x01(\x04H\x00R\x04rows\x12\x16\n" +
 	"\x05bytes\x18\x02 \x01(\x04H\x00R\x05bytes\x12\x1d\n" +

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/volley-batch/volley/coordinator/blob"
+	"github.com/volley-batch/volley/coordinator/engine"
+	"github.com/volley-batch/volley/coordinator/state"
+	journalv1 "github.com/volley-batch/volley/proto/volley/journal/v1"
+	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
+)
+
+// Engine is what the API needs of the engine.
+type Engine interface {
+	Do(ctx context.Context, e *journalv1.Entry) (state.Result, error)
+	View(ctx context.Context, f func(*state.State)) error
+}
+
+// Workers is what the API needs of the sessions of workers.
+type Workers interface {
+	Seen(worker uint32) (connected bool, at time.Time)
+	ReadLog(ctx context.Context, worker uint32, req *volleyv1.LogRequest, send func([]byte) error) error
+}
+
+// Config of a Server.
+type Config struct {
+	Engine  Engine
+	Workers Workers
+	Blobs   *blob.Store
+	Version string
+	Logger  *slog.Logger
+}
+
+// Server implements JobService, ClusterService and BlobService. It is safe for
+// concurrent use.
+type Server struct {
+	volleyv1.UnimplementedJobServiceServer
+	volleyv1.UnimplementedClusterServiceServer
+	volleyv1.UnimplementedBlobServiceServer
+
+	engine  Engine
+	workers Workers
+	blobs   *blob.Store
+	version string
+	log     *slog.Logger
+	started time.Time
+	hub     *hub
+}
+
+// New makes a server.
+func New(c Config) *Server {
+	return &Server{
+		engine: c.Engine, workers: c.Workers, blobs: c.Blobs, version: c.Version, log: c.Logger,
+		started: time.Now(), hub: newHub(),
+	}
+}
+
+// Register adds the services to a gRPC server.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	volleyv1.RegisterJobServiceServer(r, s)
+	volleyv1.RegisterClusterServiceServer(r, s)
+	volleyv1.RegisterBlobServiceServer(r, s)
+}
+
+// Release takes the effects of a durable batch, see engine.Release.
+func (s *Server) Release(_ *state.State, effects []state.Effect) { s.hub.release(effects) }
+
+// Close ends all watches.
+func (s *Server) Close() { s.hub.close() }
+
+// toStatus maps what went wrong to a gRPC status, once for the whole service.
+func toStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	code := codes.Internal
+	switch {
+	case errors.Is(err, state.ErrNotFound), errors.Is(err, blob.ErrNotFound):
+		code = codes.NotFound
+	case errors.Is(err, state.ErrInvalid), errors.Is(err, blob.ErrDigest), errors.Is(err, blob.ErrTooLarge):
+		code = codes.InvalidArgument
+	case errors.Is(err, state.ErrConflict):
+		code = codes.FailedPrecondition
+	case errors.Is(err, engine.ErrStopped), errors.Is(err, engine.ErrNotLeader):
+		code = codes.Unavailable
+	case errors.Is(err, context.Canceled):
+		code = codes.Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		code = codes.DeadlineExceeded
+	}
+	return status.Error(code, err.Error())
+}
+
+func notFound(id string) error {
+	return status.Errorf(codes.NotFound, "there is no job %q", id)
+}
+
+// job runs f with the job (and child) that an id names.
+func (s *Server) job(ctx context.Context, id string, f func(st *state.State, j *state.Job, child *uint64)) error {
+	var err error
+	verr := s.engine.View(ctx, func(st *state.State) {
+		job, index, child, ok := lookup(st, id)
+		if !ok {
+			err = notFound(id)
+			return
+		}
+		j := st.Job(job)
+		if !child {
+			f(st, j, nil)
+			return
+		}
+		if index >= j.Size {
+			err = status.Errorf(codes.NotFound, "job %d has %d tasks: there is no index %d", job, j.Size, index)
+			return
+		}
+		f(st, j, &index)
+	})
+	if verr != nil {
+		return toStatus(verr)
+	}
+	return err
+}
