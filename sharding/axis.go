@@ -144,7 +144,7 @@ func checkValue(path string, v Value) error {
 	case KindString:
 		switch {
 		case len(v.str) > most:
-			return errAt(path, v.str, "has %d bytes; a value has at most %d", len(v.str), most)
+			return errAt(path, clipText(v.str), "has %d bytes; a value has at most %d", len(v.str), most)
 		case !utf8.ValidString(v.str):
 			return errAt(path, strconv.QuoteToASCII(clipText(v.str)), "is not valid UTF-8")
 		case strings.IndexByte(v.str, 0) >= 0:

@@ -114,7 +114,7 @@ func (b *builder) readParams(sw *volleyv1.Sweep) error {
 	}
 	seen := make(map[string]bool, len(sw.GetParams()))
 	for _, p := range sw.GetParams() {
-		path := "sweep.params." + p.GetName()
+		path := "sweep.params." + clipText(p.GetName())
 		if err := checkName(path, p.GetName()); err != nil {
 			return err
 		}

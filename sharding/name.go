@@ -43,7 +43,7 @@ func checkName(path, name string) error {
 	case name == "":
 		return errAt(path, "", "a parameter has an empty name")
 	case len(name) > most:
-		return errAt(path, name, "a parameter name has %d bytes; at most %d", len(name), most)
+		return errAt(path, clipText(name), "a parameter name has %d bytes; at most %d", len(name), most)
 	case !ValidName(name):
 		return errAt(path, name, "not a parameter name: a letter or '_', then letters, digits and '_'")
 	case ReservedName(name):

@@ -42,6 +42,10 @@ func TestSpacePoints(t *testing.T) {
 			[]string{`{"lr":1e-05}`, `{"lr":0.0001}`, `{"lr":0.001}`, `{"lr":0.01}`, `{"lr":0.1}`},
 		},
 		{
+			"log values compare as they are written", excluding(sweep(gridSampler, logFloats("lr", 1e-5, 1e-1, 5)), "lr in [1e-5, 0.001, 0.01]"),
+			[]string{`{"lr":0.0001}`, `{"lr":0.1}`},
+		},
+		{
 			"int step stops below max", sweep(gridSampler, ints("n", 0, 10, 4)),
 			[]string{`{"n":0}`, `{"n":4}`, `{"n":8}`},
 		},
@@ -207,6 +211,8 @@ func TestSpaceErrors(t *testing.T) {
 		{"repeat 2^64", g(repeats("a", math.MaxUint64)), "sweep.params.a.repeat", "repeat"},
 		{"duplicate name", g(choices("a", 1), choices("a", 2)), "sweep.params.a", "twice"},
 		{"bad name", g(choices("a-b", 1)), "sweep.params.a-b", "not a parameter name"},
+		{"long value", g(choices("a", strings.Repeat("x", 1<<20))), "sweep.params.a[0]", "1048576 bytes"},
+		{"long name", g(choices(strings.Repeat("x", 300), 1)), "sweep.params." + clipText(strings.Repeat("x", 300)), "300 bytes"},
 		{"empty name", g(choices("", 1)), "sweep.params.", "empty name"},
 		{"reserved name", g(choices("index", 1)), "sweep.params.index", "reserved"},
 		{"grid with points", &volleyv1.Sweep{Sampler: gridSampler, Points: 3, Params: many[:1]}, "sweep.points", "takes no points"},
@@ -243,6 +249,9 @@ func TestSpaceErrors(t *testing.T) {
 			}
 			if e.Path != tt.path || !strings.Contains(e.Msg, tt.msg) {
 				t.Errorf("error %q at %q, want %q at %q", e.Msg, e.Path, tt.msg, tt.path)
+			}
+			if len(e.Error()) > 1000 {
+				t.Errorf("the error has %d bytes", len(e.Error()))
 			}
 			if e.Offset != -1 {
 				t.Errorf("offset %d outside an expression", e.Offset)
