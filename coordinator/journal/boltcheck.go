@@ -45,13 +45,19 @@ func checkBolt(r io.ReaderAt, size int64) error {
 		return fmt.Errorf("file has %d pages, root page says %d: it was cut short", size/w.pageSize, m.high)
 	}
 	w.seen = make([]uint64, m.high/64+1)
+	if m.free != boltNoFreelist {
+		if err := w.freelist(m.free); err != nil {
+			return err
+		}
+	}
 	return w.page(m.root, nil, nil, 0)
 }
 
 const (
 	boltMagic, boltVersion       = 0xED0CDAED, 2
 	boltBranch, boltLeaf         = 0x01, 0x02
-	boltMeta                     = 0x04
+	boltMeta, boltFreelist       = 0x04, 0x10
+	boltNoFreelist               = 1<<64 - 1
 	boltHeader, boltElement      = 16, 16
 	boltMetaLen                  = 56 // bytes of the root that its checksum covers
 	boltBucketFlag               = 0x01
@@ -60,8 +66,8 @@ const (
 )
 
 type boltRoot struct {
-	pageSize         uint32
-	root, high, txid uint64
+	pageSize               uint32
+	root, free, high, txid uint64
 }
 
 type boltWalk struct {
@@ -95,6 +101,7 @@ func (w *boltWalk) meta(off int64) (boltRoot, error) {
 	r := boltRoot{
 		pageSize: binary.LittleEndian.Uint32(m[8:]),
 		root:     binary.LittleEndian.Uint64(m[16:]),
+		free:     binary.LittleEndian.Uint64(m[32:]),
 		high:     binary.LittleEndian.Uint64(m[40:]),
 		txid:     binary.LittleEndian.Uint64(m[48:]),
 	}
@@ -102,6 +109,22 @@ func (w *boltWalk) meta(off int64) (boltRoot, error) {
 		return boltRoot{}, fmt.Errorf("page size is %d", r.pageSize)
 	}
 	return r, nil
+}
+
+// freelist checks the list of free pages. This package has none written; only a
+// file that was just created holds one, and it is empty.
+func (w *boltWalk) freelist(id uint64) error {
+	if id < 2 || id >= w.high {
+		return fmt.Errorf("list of free pages: page %d is outside the file's %d pages", id, w.high)
+	}
+	var head [boltHeader]byte
+	if _, err := w.r.ReadAt(head[:], int64(id)*w.pageSize); err != nil {
+		return fmt.Errorf("list of free pages: %w", err)
+	}
+	if binary.LittleEndian.Uint64(head[:]) != id || binary.LittleEndian.Uint16(head[8:]) != boltFreelist || binary.LittleEndian.Uint16(head[10:]) != 0 {
+		return fmt.Errorf("list of free pages: page %d is %x", id, head)
+	}
+	return nil
 }
 
 // page checks the subtree of page id, whose keys must lie in [from, to).

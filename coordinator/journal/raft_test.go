@@ -84,6 +84,22 @@ func commit(t testing.TB, j journal.Journal, data ...[]byte) {
 	}
 }
 
+// cut takes a snapshot that holds text.
+func cut(t testing.TB, j journal.Journal, text string) {
+	t.Helper()
+	done := make(chan error, 1)
+	err := j.Snapshot(func(w io.Writer) error {
+		_, err := io.WriteString(w, text)
+		return err
+	}, func(err error) { done <- err })
+	if err == nil {
+		err = <-done
+	}
+	if err != nil {
+		t.Fatalf("snapshot: %v", err)
+	}
+}
+
 func numbered(from, to int) (out [][]byte) {
 	for i := from; i < to; i++ {
 		out = append(out, fmt.Appendf(nil, "record %06d", i))

@@ -185,6 +185,9 @@ func (j *Raft) checkMeta(m *raft.SnapshotMeta, head snapshotHead) error {
 	if head.index > m.Index || head.term > m.Term || head.epoch.index > m.Index {
 		return fmt.Errorf("%w: holds record %d, meta.json ends at %d", ErrCorrupt, head.index, m.Index)
 	}
+	if m.ConfigurationIndex == 0 || m.ConfigurationIndex > m.Index { // raft would never stand for election
+		return fmt.Errorf("%w: meta.json has the list of nodes at index %d of %d", ErrCorrupt, m.ConfigurationIndex, m.Index)
+	}
 	for _, s := range m.Configuration.Servers {
 		if string(s.ID) == j.cfg.NodeID && s.Suffrage == raft.Voter {
 			return nil
