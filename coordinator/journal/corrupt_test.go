@@ -140,12 +140,12 @@ func TestBitFlips(t *testing.T) {
 		flips    int
 		from, to int // bytes of the file; to 0: its end
 	}{
-		{"raft.db", 20, 16, 80},               // the first root
-		{"raft.db", 20, page + 16, page + 80}, // the second
-		{"raft.db", 300, 0, 0},
-		{snapshotFile(t, dir, "state.bin"), 20, 0, 0},
-		{snapshotFile(t, dir, "meta.json"), 60, 0, 0},
-		{"FORMAT", 30, 0, 0},
+		{"raft.db", 10, 16, 80},               // the first root
+		{"raft.db", 10, page + 16, page + 80}, // the second
+		{"raft.db", 60, 0, 0},
+		{snapshotFile(t, dir, "state.bin"), 5, 0, 0},
+		{snapshotFile(t, dir, "meta.json"), 15, 0, 0},
+		{"FORMAT", 8, 0, 0},
 	} {
 		refused := 0
 		for range tt.flips {
