@@ -233,13 +233,14 @@ func (a *Agent) dropLease(l *lease) {
 	l.unstarted = 0
 	a.setReady(l, was)
 	l.dropped = true
-	if l.acc != nil {
-		if i := slices.Index(a.dirty, l.acc); i >= 0 {
-			a.dirty = slices.Delete(a.dirty, i, i+1)
+	a.dirty = slices.DeleteFunc(a.dirty, func(acc *account) bool {
+		if acc.lease != l {
+			return false
 		}
-		a.recycle(l.acc)
-		l.acc = nil
-	}
+		a.recycle(acc)
+		return true
+	})
+	l.acc = nil
 	delete(a.leases, l.id)
 	for _, s := range a.slots {
 		if s.lease == l {

@@ -183,7 +183,7 @@ func (a *Agent) cut() {
 		}
 	}
 	accounts := a.dirty
-	a.dirty = nil
+	a.dirty, a.cutting = nil, accounts
 	for _, acc := range accounts {
 		if acc.lease.acc == acc {
 			acc.lease.acc = nil
@@ -208,6 +208,7 @@ func (a *Agent) cut() {
 		accounts = accounts[n:]
 	}
 	a.mu.Lock()
+	a.cutting = nil
 	a.lowWater = max(uint64(2*slots), low)
 	for _, e := range entries {
 		// A long outage must not fill the memory: later reports are read back
@@ -322,10 +323,14 @@ func (a *Agent) settle(id uint64, wasAway bool) {
 				}
 			}
 		}
-		if l.acc != nil {
-			// Malformed runs cannot be: the agent wrote them.
-			_ = l.away.AddPacked(l.acc.rep.GetReturned())
-			_ = l.away.AddPacked(l.acc.rep.GetPreempted())
+		for _, accounts := range [2][]*account{a.cutting, a.dirty} {
+			for _, acc := range accounts {
+				if acc.lease == l {
+					// Malformed runs cannot be: the agent wrote them.
+					_ = l.away.AddPacked(acc.rep.GetReturned())
+					_ = l.away.AddPacked(acc.rep.GetPreempted())
+				}
+			}
 		}
 		l.held.Union(&l.away)
 	}

@@ -304,16 +304,20 @@ func (s *session) sayBye(ctx context.Context) {
 func (a *Agent) heldLeases() []*volleyv1.HeldLease {
 	held := make([]*volleyv1.HeldLease, 0, len(a.leases))
 	finished := make(map[uint64]*sharding.Set)
+	of := func(lease uint64) *sharding.Set {
+		if finished[lease] == nil {
+			finished[lease] = sharding.NewSet()
+		}
+		return finished[lease]
+	}
 	for _, e := range a.entries {
 		for i := range e.ends {
-			en := &e.ends[i]
-			f := finished[en.lease]
-			if f == nil {
-				f = sharding.NewSet()
-				finished[en.lease] = f
-			}
-			f.Union(&en.finished)
+			of(e.ends[i].lease).Union(&e.ends[i].finished)
 		}
+	}
+	for _, acc := range a.dirty { // since the cut
+		// Malformed runs cannot be: the agent wrote them.
+		_ = of(acc.lease.id).AddPacked(acc.rep.GetFinished())
 	}
 	running := make(map[*lease]*[2]sharding.Set) // taken by a slot; process started
 	for _, s := range a.slots {
