@@ -184,7 +184,7 @@ func (c *cluster) cutOff(id string) {
 
 // follow opens a node that stands for election last, and takes its events.
 func (c *cluster) follow(id string) {
-	j, err := c.open(id, time.Second)
+	j, err := c.open(id, 1500*time.Millisecond)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestRaftClusterConformance(t *testing.T) {
 		for _, p := range peers {
 			c.dirs[p.ID] = filepath.Join(t.TempDir(), p.ID)
 		}
-		open := func() (journal.Journal, error) { return c.open("a", 30*time.Millisecond) }
+		open := func() (journal.Journal, error) { return c.open("a", 400*time.Millisecond) }
 		started := false
 		return journaltest.Subject{
 			Open: func() (journal.Journal, error) {
