@@ -41,6 +41,7 @@ type inputItem struct {
 	// at is the word that brought it in.
 	at   *node
 	path string
+	size int64 // when it was found
 	in   *volleyv1.Input
 }
 
@@ -65,33 +66,44 @@ func (c *collector) collect(ctx context.Context, root *node) ([]*inputItem, erro
 		list = append(list, it)
 	}
 	slices.SortFunc(list, func(a, b *inputItem) int { return strings.Compare(a.name, b.name) })
-	var total int64
-	var largest *inputItem
 	for i, it := range list {
 		if i > 0 && list[i-1].name == it.name {
 			c.fail(it.at, it.path, "rename one of them", "two inputs have the name %q: %s and %s", it.name, list[i-1].abs, it.abs)
-			continue
 		}
+	}
+	c.checkTotal(list)
+	if len(c.d.diags) > 0 {
+		return nil, nil // reading gigabytes first would only delay the news
+	}
+	for _, it := range list {
 		if err := c.digest(ctx, it); err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
 			c.fail(it.at, it.path, "", "input %s: %s", it.name, reason(err))
-			continue
 		}
-		if it.in.External == "" {
-			total += it.in.Size
-			if largest == nil || it.in.Size > largest.in.Size {
-				largest = it
-			}
-		}
-	}
-	if total > c.o.SnapshotBytes && largest != nil {
-		c.fail(largest.at, largest.path, "name fewer files, or write `workdir: .`, which uses them in place",
-			"the inputs have %d MiB together, more than the %d MiB of a snapshot; the largest is %s with %d MiB",
-			total>>20, c.o.SnapshotBytes>>20, largest.name, largest.in.Size>>20)
 	}
 	return list, nil
+}
+
+// checkTotal refuses snapshots that are too large, by the sizes alone.
+func (c *collector) checkTotal(list []*inputItem) {
+	var total int64
+	var largest *inputItem
+	for _, it := range list {
+		if c.inPlace || it.size > c.o.FileBytes {
+			continue
+		}
+		total += it.size
+		if largest == nil || it.size > largest.size {
+			largest = it
+		}
+	}
+	if total > c.o.SnapshotBytes {
+		c.fail(largest.at, largest.path, "name fewer files, or write `workdir: .`, which uses them in place",
+			"the inputs have %d MiB together, more than the %d MiB of a snapshot; the largest is %s with %d MiB",
+			total>>20, c.o.SnapshotBytes>>20, largest.name, largest.size>>20)
+	}
 }
 
 // declared adds what one element of `inputs` names.
@@ -195,7 +207,8 @@ func matchPath(pattern, segs []string, dir bool) bool {
 
 // walk adds the files below top, all or those that keep says.
 func (c *collector) walk(ctx context.Context, top string, n *node, path string, keep func(rel string, dir bool) bool) error {
-	return filepath.WalkDir(top, func(p string, e fs.DirEntry, err error) error {
+	// With the slash a top that is a link is followed; others are not.
+	return filepath.WalkDir(top+string(filepath.Separator), func(p string, e fs.DirEntry, err error) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -203,12 +216,12 @@ func (c *collector) walk(ctx context.Context, top string, n *node, path string, 
 			c.fail(n, path, "", "%s: %s: %s", path, c.rel(p), reason(err))
 			return fs.SkipAll
 		}
-		if p == top {
-			return nil
-		}
 		rel, err := filepath.Rel(top, p)
 		if err != nil {
 			return fmt.Errorf("walk %s: %w", top, err)
+		}
+		if rel == "." {
+			return nil
 		}
 		if e.IsDir() {
 			if slices.Contains(skipped, e.Name()) || keep != nil && !keep(filepath.ToSlash(rel), true) {
@@ -275,7 +288,7 @@ func (c *collector) file(abs string, n *node, path string, named bool) {
 		c.fail(n, path, "name fewer files, or write `workdir: .` and leave the data out of `inputs`", "the inputs are more than %d files", c.o.SnapshotFiles)
 		return
 	}
-	c.items[abs] = &inputItem{abs: abs, name: name, at: n, path: path}
+	c.items[abs] = &inputItem{abs: abs, name: name, at: n, path: path, size: info.Size()}
 }
 
 // digest reads the file, or only its size and time when it is large.

@@ -68,10 +68,14 @@ Placeholders in command, run and the values of env
   {{ }}      literal braces
 
 Files
-  A word of command that names a file beside the job file is an input by
-  itself; so is a word of run that looks like a path. Directories and globs of
-  inputs leave out the job file, .git, .volley and __pycache__. A file above
-  64 MiB is used where it lies; snapshots have at most 256 MiB and 10,000 files.
+  A word of command that names a file beside the job file (also in --x=FILE)
+  is an input by itself; so is a word of run that looks like a path. With
+  workdir both are relative to it. Directories and globs of inputs leave out
+  the job file, .git, .volley and __pycache__. A file above 64 MiB is used
+  where it lies; snapshots have at most 256 MiB and 10,000 files.
+
+Overrides
+  --set sweep.points=64 sets a key as if the file said so; the value is YAML.
 `
 
 // Reference is the description of every key, for `volley help jobfile`. It is
@@ -99,7 +103,7 @@ func Reference() string {
 			}
 			b.WriteString("\n")
 			wrap(&b, r.doc, indent, width)
-			fmt.Fprintf(&b, "%s%s\n", strings.Repeat(" ", indent), r.example)
+			fmt.Fprintf(&b, "%se.g.  %s\n", strings.Repeat(" ", indent), r.example)
 		}
 	}
 	b.WriteString("\n")

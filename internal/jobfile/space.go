@@ -16,6 +16,7 @@ func (d *decoder) sweepSpace(root *node, sw *volleyv1.Sweep) uint64 {
 	sc := sweepScope(sw)
 	used := d.templates(root, sc)
 	d.unused(root, sw, used)
+	d.sameUpper(root, sc.params)
 	space, err := sharding.NewSpace(sw)
 	if err != nil {
 		d.place(root, err, "sweep", sc.params)
@@ -70,4 +71,23 @@ func (d *decoder) place(root *node, err error, fallback string, names []string) 
 func identifier(s string) string {
 	rest := strings.TrimLeft(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789")
 	return s[:len(s)-len(rest)]
+}
+
+// sameUpper warns of parameters that share their environment variable.
+func (d *decoder) sameUpper(root *node, params []string) {
+	seen := make(map[string]string, len(params))
+	for _, p := range params {
+		up := strings.ToUpper(p)
+		if first, ok := seen[up]; ok {
+			path := join("sweep.params", p)
+			at := root.find(path)
+			n := at.node
+			if at.key != nil {
+				n = at.key
+			}
+			d.warns = append(d.warns, n.diag(path, fmt.Sprintf("parameters %q and %q differ in case only: both are VOLLEY_PARAM_%s", first, p, up), "rename one of them, or read VOLLEY_PARAMS"))
+			continue
+		}
+		seen[up] = p
+	}
 }

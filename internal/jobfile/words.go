@@ -14,20 +14,13 @@ import (
 func (c *collector) words(root *node) {
 	for i, n := range listItems(root.get("command")) {
 		at := elem("command", i)
-		w := n.text
-		if w == "" || strings.HasPrefix(w, "/") || len(w) > 4096 {
+		w, abs, ok := c.word(n.text)
+		if !ok {
 			continue
 		}
-		w, plain := literal(w)
-		if !plain {
-			continue
-		}
-		abs := filepath.Join(c.base, filepath.FromSlash(w))
 		info, err := os.Stat(abs)
-		if i == 0 && strings.Contains(w, "/") {
-			if !c.program(n, at, w, abs, info, err) {
-				continue
-			}
+		if i == 0 && strings.Contains(w, "/") && !c.program(n, at, w, abs, info, err) {
+			continue
 		}
 		if err != nil || !info.Mode().IsRegular() {
 			continue
@@ -42,20 +35,31 @@ func (c *collector) words(root *node) {
 		return
 	}
 	for _, w := range shellWords(n.text) {
+		w, abs, ok := c.word(w)
 		// A bare word is a file by chance (`test`, `data`); a path or a name
 		// with an extension is one on purpose.
-		if strings.HasPrefix(w, "/") || !strings.ContainsAny(w, "/.") || len(w) > 4096 {
+		if !ok || !strings.ContainsAny(w, "/.") {
 			continue
 		}
-		w, plain := literal(w)
-		if !plain {
-			continue
-		}
-		abs := filepath.Join(c.base, filepath.FromSlash(w))
 		if info, err := os.Stat(abs); err == nil && info.Mode().IsRegular() {
 			c.named(abs, n, "run")
 		}
 	}
+}
+
+// word is the path that a word of the command may be, as it is written and as
+// it is found: the word itself, or what follows `--option=`.
+func (c *collector) word(w string) (text, abs string, ok bool) {
+	if strings.HasPrefix(w, "-") {
+		_, w, _ = strings.Cut(w, "=")
+	}
+	if w == "" || strings.HasPrefix(w, "/") || len(w) > 4096 {
+		return "", "", false
+	}
+	if w, ok = literal(w); !ok {
+		return "", "", false
+	}
+	return w, filepath.Join(c.base, filepath.FromSlash(w)), true
 }
 
 // named adds a file that the command names. A job that runs in place may name
