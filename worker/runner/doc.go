@@ -40,7 +40,7 @@
 // still holds the process id (the wait looks first with WNOWAIT and reaps
 // under the task's lock), so a recycled id is never hit.
 //
-// A processes that leaves its group by setsid is killed with the cgroup, where
+// A process that leaves its group by setsid is killed with the cgroup, where
 // the task has one. Elsewhere it survives the task; package output notices
 // when it still holds the task's output. The worker should not be process 1 of
 // a container, since escaped processes would then stay as its zombies: use an
