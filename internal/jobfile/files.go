@@ -43,8 +43,7 @@ func (c *collector) rel(p string) string {
 // reason is the bare reason of a file error: its path is in the message
 // already.
 func reason(err error) string {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err.Error()
 	}
 	return err.Error()
@@ -57,7 +56,7 @@ func nearestFile(missing string, wantDir bool) string {
 	if err != nil {
 		return ""
 	}
-	defer dir.Close()                 //nolint:errcheck // opened for reading
+	defer dir.Close()                 // opened for reading
 	entries, _ := dir.ReadDir(10_000) // what is there is enough for a suggestion
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {

@@ -297,7 +297,7 @@ func (c *collector) digest(ctx context.Context, it *inputItem) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close() // opened for reading
 	info, err := f.Stat()
 	if err != nil {
 		return err

@@ -77,7 +77,7 @@ func readJobFile(path string) ([]byte, error) {
 	if err != nil {
 		return fail(reason(err), "")
 	}
-	defer f.Close() //nolint:errcheck // opened for reading
+	defer f.Close() // opened for reading
 	src, err := io.ReadAll(io.LimitReader(f, MaxFileBytes+1))
 	if err != nil {
 		return fail(reason(err), "")

@@ -54,7 +54,8 @@ func names(l *Loaded) []string {
 	return list
 }
 
-func loadError(t *testing.T, path string, o Options, want string) *Error {
+// loadErrors loads a file that must be refused with want in the message.
+func loadErrors(t *testing.T, path string, o Options, want string) []Diagnostic {
 	t.Helper()
 	l, err := Load(t.Context(), path, o)
 	var e *Error
@@ -64,7 +65,7 @@ func loadError(t *testing.T, path string, o Options, want string) *Error {
 	if !strings.Contains(err.Error(), want) {
 		t.Errorf("Load: %v\nwant %q in it", err, want)
 	}
-	return e
+	return e.Diagnostics
 }
 
 func TestInputs(t *testing.T) {
@@ -79,7 +80,8 @@ func TestInputs(t *testing.T) {
 		"words": {
 			map[string]string{"train.py": "", "conf/a.yaml": "", "train*": "", "sub": ""},
 			`command: [./train, train.py, conf/a.yaml, conf, "{index}", nothing.py, /etc/passwd, sub]`,
-			[]string{"conf/a.yaml", "sub", "train", "train.py"}, 0,
+			[]string{"conf/a.yaml", "sub", "train", "train.py"},
+			0,
 		},
 		"same file twice": {
 			map[string]string{"a.py": ""}, "command: [prog, a.py, ./a.py]\ninputs: [a.py, '*.py', .]", []string{"a.py"}, 0,
@@ -87,30 +89,42 @@ func TestInputs(t *testing.T) {
 		"braces": {map[string]string{"{a}.py": "", "a.py": ""}, `command: [prog, "{{a}}.py"]`, []string{"{a}.py"}, 0},
 		"directory without what changes": {
 			map[string]string{"a.py": "", "lib/b.py": "", "lib/deep/c.py": "", ".git/HEAD": "", ".volley/state": "", "lib/__pycache__/b.pyc": "", ".env": ""},
-			"command: [/bin/true]\ninputs: [.]", []string{".env", "a.py", "lib/b.py", "lib/deep/c.py"}, 0,
+			"command: [/bin/true]\ninputs: [.]",
+			[]string{".env", "a.py", "lib/b.py", "lib/deep/c.py"},
+			0,
 		},
 		"option":         {map[string]string{"a.yaml": "", "b.yaml": ""}, "command: [prog, --conf=a.yaml, -x, --other=, --y=b, x=b.yaml]", []string{"a.yaml"}, 0},
 		"named job file": {nil, "command: [cat, job.yaml]", []string{"job.yaml"}, 0},
 		"glob": {
 			map[string]string{"a.txt": "", "b.csv": "", "d/a.txt": "", "d/e/a.txt": "", "d/e/b.csv": "", "x.txt/y": ""},
-			"command: [/bin/true]\ninputs: ['*.txt', 'd/**/*.csv']", []string{"a.txt", "d/e/b.csv"}, 0,
+			"command: [/bin/true]\ninputs: ['*.txt', 'd/**/*.csv']",
+			[]string{"a.txt", "d/e/b.csv"},
+			0,
 		},
 		"deep glob": {
 			map[string]string{"a.txt": "", "d/a.txt": "", "d/e/a.txt": "", "d/e/b": ""},
-			"command: [/bin/true]\ninputs: ['**/a.txt', 'd/e/**']", []string{"a.txt", "d/a.txt", "d/e/a.txt", "d/e/b"}, 0,
+			"command: [/bin/true]\ninputs: ['**/a.txt', 'd/e/**']",
+			[]string{"a.txt", "d/a.txt", "d/e/a.txt", "d/e/b"},
+			0,
 		},
 		"name with a bracket": {map[string]string{"a[1].txt": "", "a1.txt": ""}, "command: [/bin/true]\ninputs: ['a[1].txt']", []string{"a[1].txt"}, 0},
 		"links inside": {
 			map[string]string{"a.txt": "", "l.txt -> a.txt": "", "d -> real": "", "real/b": ""},
-			"command: [cat, l.txt]\ninputs: [d]", []string{"d/b", "l.txt"}, 0,
+			"command: [cat, l.txt]\ninputs: [d]",
+			[]string{"d/b", "l.txt"},
+			0,
 		},
 		"links found by a walk": {
 			map[string]string{"w/a.txt": "", "w/out -> /etc/passwd": "", "w/gone -> nowhere": "", "w/loop -> ../w": ""},
-			"command: [/bin/true]\ninputs: [w]", []string{"w/a.txt"}, 3,
+			"command: [/bin/true]\ninputs: [w]",
+			[]string{"w/a.txt"},
+			3,
 		},
 		"run": {
 			map[string]string{"a.py": "", "b.txt": "", "out.txt": "", "test": "", "d/e": "", "c.py": ""},
-			"run: 'test -f a.py && python \"a.py\" <b.txt >out.txt 2>d/e # c.py'", []string{"a.py", "b.txt"}, 0,
+			"run: 'test -f a.py && python \"a.py\" <b.txt >out.txt 2>d/e # c.py'",
+			[]string{"a.py", "b.txt"},
+			0,
 		},
 		"run path": {map[string]string{"d/e": "", "e": ""}, "run: cat d/e e $X/e d/$Y", []string{"d/e"}, 0},
 	} {
@@ -181,12 +195,12 @@ func TestInputLimits(t *testing.T) {
 	}
 	dir := tree(t, files)
 	job := filepath.Join(dir, "job.yaml")
-	e := loadError(t, job, Options{SnapshotFiles: 10}, "more than 10 files")
-	if d := e.Diagnostics[0]; len(e.Diagnostics) != 1 || d.Line != 2 || d.Column != 10 {
-		t.Errorf("diagnostics %v, want one at 2:10", e.Diagnostics)
+	ds := loadErrors(t, job, Options{SnapshotFiles: 10}, "more than 10 files")
+	if d := ds[0]; len(ds) != 1 || d.Line != 2 || d.Column != 10 {
+		t.Errorf("diagnostics %v, want one at 2:10", ds)
 	}
-	e = loadError(t, job, Options{SnapshotBytes: 2 << 20}, "the largest is big/x with 3 MiB")
-	if d := e.Diagnostics[0]; d.Column != 16 || !strings.Contains(d.Hint, "workdir: .") {
+	ds = loadErrors(t, job, Options{SnapshotBytes: 2 << 20}, "the largest is big/x with 3 MiB")
+	if d := ds[0]; d.Column != 16 || !strings.Contains(d.Hint, "workdir: .") {
 		t.Errorf("%v, hint %q, want 2:16 and workdir", d, d.Hint)
 	}
 	if _, err := Load(t.Context(), job, Options{SnapshotBytes: 4 << 20, SnapshotFiles: 21}); err != nil {
@@ -253,21 +267,21 @@ func TestLoadRefuses(t *testing.T) {
 		"placeholder.yaml": "command: [/bin/true]\nworkdir: '{index}'", "empty/.git/x": "", "nothing.yaml": "command: [/bin/true]\ninputs: [empty]",
 		"locked.yaml": "command: [/bin/true]\ninputs: ['**/**/**/**/**/**/**/**/**/x']",
 	})
-	loadError(t, filepath.Join(dir, "digit.yaml"), Options{}, "no such file\n  hint: did you mean "+filepath.Join(dir, "digits.yaml"))
-	loadError(t, dir, Options{}, "a directory")
+	_ = loadErrors(t, filepath.Join(dir, "digit.yaml"), Options{}, "no such file\n  hint: did you mean "+filepath.Join(dir, "digits.yaml"))
+	_ = loadErrors(t, dir, Options{}, "a directory")
 	fifo := filepath.Join(dir, "fifo")
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	loadError(t, fifo, Options{}, "not a regular file")
-	loadError(t, filepath.Join(dir, "out.yaml"), Options{}, "input l leads out")
-	e := loadError(t, filepath.Join(dir, "in.yaml"), Options{}, "input l leads out")
-	if len(e.Diagnostics) != 2 {
-		t.Errorf("%v, want two errors", e)
+	_ = loadErrors(t, fifo, Options{}, "not a regular file")
+	_ = loadErrors(t, filepath.Join(dir, "out.yaml"), Options{}, "input l leads out")
+	ds := loadErrors(t, filepath.Join(dir, "in.yaml"), Options{}, "input l leads out")
+	if len(ds) != 2 {
+		t.Errorf("%v, want two errors", ds)
 	}
-	loadError(t, filepath.Join(dir, "placeholder.yaml"), Options{}, "no placeholders")
-	loadError(t, filepath.Join(dir, "nothing.yaml"), Options{}, "there are no files in")
-	loadError(t, filepath.Join(dir, "locked.yaml"), Options{}, "more than 8 `**`")
+	_ = loadErrors(t, filepath.Join(dir, "placeholder.yaml"), Options{}, "no placeholders")
+	_ = loadErrors(t, filepath.Join(dir, "nothing.yaml"), Options{}, "there are no files in")
+	_ = loadErrors(t, filepath.Join(dir, "locked.yaml"), Options{}, "more than 8 `**`")
 }
 
 func TestLoadEndsWithItsContext(t *testing.T) {
@@ -313,7 +327,7 @@ func TestOverride(t *testing.T) {
 		"name=\x1b":        "control character",
 		"run=x":            "command and run exclude each other",
 	} {
-		loadError(t, job, Options{Set: []string{"grace=1s", set}}, want)
+		_ = loadErrors(t, job, Options{Set: []string{"grace=1s", set}}, want)
 	}
 }
 

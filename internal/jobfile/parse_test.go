@@ -192,8 +192,7 @@ func samePlaceholders(t *testing.T, s string) {
 		}
 		seen[p.name] = true
 	}
-	var e *sharding.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*sharding.Error](err); ok {
 		if bad != e.Offset {
 			t.Errorf("%q: wrong at %d, package sharding says %d: %v", s, bad, e.Offset, err)
 		}
@@ -315,7 +314,7 @@ func TestNearest(t *testing.T) {
 	t.Parallel()
 	keys := fieldKeys(jobFields)
 	for word, want := range map[string]string{
-		"comand": "command", "commnad": "command", "Name": "name", "nmae": "name", "dependson": "dependsOn", "depends_on": "dependsOn",
+		"comand": "command", "commnad": "command", "Name": "name", "namee": "name", "dependson": "dependsOn", "depends_on": "dependsOn",
 		"resource": "resources", "timout": "timeout", "label": "labels", "xyz": "", "": "", "ru": "run", "concurency": "concurrency", "mpa": "map",
 	} {
 		if got := nearest(word, keys); got != want {

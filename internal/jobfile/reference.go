@@ -114,7 +114,7 @@ func Reference() string {
 // wrap writes text in lines of at most width columns.
 func wrap(b *strings.Builder, text string, indent, width int) {
 	col := 0
-	for _, w := range strings.Fields(text) {
+	for w := range strings.FieldsSeq(text) {
 		n := len([]rune(w))
 		switch {
 		case col == 0:

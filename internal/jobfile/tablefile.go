@@ -152,8 +152,7 @@ func (t *tableFile) csv(comma rune) *Diagnostic {
 			return nil
 		}
 		if err != nil {
-			var pe *csv.ParseError
-			if errors.As(err, &pe) {
+			if pe, ok := errors.AsType[*csv.ParseError](err); ok {
 				return t.at(pe.Line, pe.Column, pe.Err.Error(), "a field with quotes is quoted as a whole, and each quote in it doubled")
 			}
 			return t.at(0, 0, err.Error(), "")
@@ -280,8 +279,7 @@ func (t *tableFile) object(text []byte, line int) *Diagnostic {
 	dec.UseNumber()
 	fail := func(err error) *Diagnostic {
 		col := int(dec.InputOffset()) + 1
-		var se *json.SyntaxError
-		if errors.As(err, &se) {
+		if se, ok := errors.AsType[*json.SyntaxError](err); ok {
 			col = int(se.Offset)
 		}
 		msg := "this is not JSON: " + strings.TrimPrefix(err.Error(), "json: ")

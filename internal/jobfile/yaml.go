@@ -127,7 +127,7 @@ func (d *nesting) add(t *token.Token) string {
 // syntaxError translates an error of the YAML library, whose words are about
 // its grammar, into what a person should change.
 func syntaxError(src *source, toks token.Tokens, err error) Diagnostic {
-	located, ok := err.(interface { //nolint:errorlint // the library returns it bare
+	located, ok := err.(interface {
 		GetToken() *token.Token
 		GetMessage() string
 	})
@@ -147,9 +147,8 @@ func syntaxError(src *source, toks token.Tokens, err error) Diagnostic {
 	case strings.Contains(msg, "must be specified"):
 		return src.at(line, col, 1, "", "a comma or a closing bracket is missing before this", "")
 	case strings.Contains(msg, "'\t'") || strings.Contains(msg, "tab"):
-		l := src.line(line)
-		if i := strings.IndexByte(l, '\t'); i >= 0 {
-			col = len([]rune(l[:i])) + 1
+		if before, _, ok := strings.Cut(src.line(line), "\t"); ok {
+			col = len([]rune(before)) + 1
 		}
 		return src.at(line, col, 1, "", "a tab in the indentation", "YAML indents with spaces")
 	case strings.Contains(msg, "end character of double-quoted"), strings.Contains(msg, "end character of single-quoted"):
