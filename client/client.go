@@ -21,7 +21,7 @@ import (
 
 // maxMessage bounds one message. The largest is a JobSpec with a table of a
 // million rows.
-const maxMessage = 256 << 20
+const maxMessage = 64 << 20 // also what the coordinator takes
 
 // Options says how to reach a coordinator.
 type Options struct {
@@ -84,8 +84,8 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 }
 
 // Connect makes the connection that Dial uses, without trying it. Workers take
-// it for their own service.
-func Connect(o Options) (*grpc.ClientConn, error) {
+// it for their own service, with options of their own.
+func Connect(o Options, extra ...grpc.DialOption) (*grpc.ClientConn, error) {
 	target, err := target(o.Addr)
 	if err != nil {
 		return nil, &Error{Kind: Invalid, Msg: err.Error(), Err: err}
@@ -112,7 +112,7 @@ func Connect(o Options) (*grpc.ClientConn, error) {
 	if token != "" {
 		opts = append(opts, grpc.WithPerRPCCredentials(credential.PerRPC(token)))
 	}
-	conn, err := grpc.NewClient(target, opts...)
+	conn, err := grpc.NewClient(target, append(opts, extra...)...)
 	if err != nil {
 		return nil, &Error{Kind: Invalid, Msg: fmt.Sprintf("coordinator address %q: %v", o.Addr, err), Err: err}
 	}

@@ -5,6 +5,7 @@ package progress
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -26,13 +27,19 @@ const (
 	tailBytes = 4096
 )
 
+// ErrStopped is the answer of Follow when StopWhen said so.
+var ErrStopped = errors.New("stopped following")
+
 // Follower follows jobs.
 type Follower struct {
 	Client *client.Client
 	View   View
 	Style  render.Style
-	// Stopping is shown in the view.
+	// Stopping is shown in the view, and failures are not told any more: they
+	// are those of the stop.
 	Stopping bool
+	// StopWhen ends the following with ErrStopped. Nil: never.
+	StopWhen func(*volleyv1.Job) bool
 
 	kinds map[string]bool
 	best  *volleyv1.Child
@@ -78,6 +85,10 @@ func (f *Follower) Follow(ctx context.Context, id string) (*volleyv1.Job, error)
 				return job, e.err
 			}
 			job = e.job
+			if f.StopWhen != nil && !client.Terminal(job.State) && f.StopWhen(job) {
+				f.look(ctx, job, time.Now(), true)
+				return job, ErrStopped
+			}
 		case <-tick.C:
 		}
 		if job == nil {

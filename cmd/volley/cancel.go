@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) cancelCommand() *cobra.Command {
+	var terminate bool
+	var reason string
+	c := &cobra.Command{
+		Use:   "cancel JOB...",
+		Short: "Cancel jobs",
+		Long: `Cancel jobs: what has not started fails. What runs goes on, or is stopped with
+--terminate: SIGTERM, the job's grace, SIGKILL.`,
+		Example: "  volley cancel 3 --terminate --reason 'wrong data set'",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.cancel(cmd.Context(), args, terminate, reason)
+		},
+	}
+	c.Flags().BoolVar(&terminate, "terminate", false, "stop running tasks too")
+	c.Flags().StringVar(&reason, "reason", "", "`text` that the children have as the reason of their state")
+	return c
+}
+
+func (a *app) cancel(ctx context.Context, names []string, terminate bool, reason string) error {
+	return a.with(ctx, func(s *session) error {
+		ids, err := a.jobIDs(ctx, s, "cancel", names)
+		if err != nil {
+			return err
+		}
+		do, done := s.Cancel, "cancelled"
+		if terminate {
+			do, done = s.Terminate, "terminated"
+		}
+		// The first error does not keep the others from being cancelled.
+		var errs error
+		for _, id := range ids {
+			if err := do(ctx, id, reason); err != nil {
+				if errs == nil {
+					errs = err
+				} else {
+					a.report(a.err, exitStatus(ctx, err), err)
+				}
+				continue
+			}
+			fmt.Fprintf(a.out, "job %s %s\n", id, done)
+		}
+		return errs
+	})
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/volley-batch/volley/coordinator"
+	"github.com/volley-batch/volley/internal/credential"
+)
+
+// defaultListen is the port of the API.
+const defaultListen = "127.0.0.1:7480"
+
+type coordinatorOptions struct {
+	data     string
+	listen   string
+	lease    time.Duration
+	keepAge  time.Duration
+	keepJobs int
+}
+
+func (a *app) coordinatorCommand() *cobra.Command {
+	var o coordinatorOptions
+	c := &cobra.Command{
+		Use:   "coordinator --data DIR",
+		Short: "Run a coordinator",
+		Long: `Run a coordinator until SIGINT or SIGTERM.
+
+It listens on loopback only and writes a credential for its address into the
+user's configuration directory: commands and workers of the same user find it
+there, other users are refused.`,
+		Example: "  volley coordinator --data /var/lib/volley\n  volley worker --coordinator 127.0.0.1:7480",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), o) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.data, "data", "", "state `directory` (required)")
+	f.StringVar(&o.listen, "listen", defaultListen, "loopback `address` of the API; port 0 picks a free one")
+	f.DurationVar(&o.lease, "worker-lease", 30*time.Second, "a worker that was not heard of for so long is lost")
+	f.DurationVar(&o.keepAge, "keep-age", 720*time.Hour, "forget ended jobs after so long")
+	f.IntVar(&o.keepJobs, "keep-jobs", 10_000, "keep at most so many ended jobs")
+	return c
+}
+
+func (a *app) serve(ctx context.Context, o coordinatorOptions) (err error) {
+	switch {
+	case o.data == "":
+		return usagef("--data is missing: name the directory of the coordinator's state")
+	case o.lease < time.Second:
+		return usagef("--worker-lease %v: want at least 1s", o.lease)
+	case o.keepAge <= 0:
+		return usagef("--keep-age %v: want a duration above 0", o.keepAge)
+	case o.keepJobs < 1:
+		return usagef("--keep-jobs %d: want a number from 1", o.keepJobs)
+	}
+	if o.listen, err = loopback(o.listen); err != nil {
+		return err
+	}
+	token, err := tokenFor(o.listen)
+	if err != nil {
+		return err
+	}
+	log := a.serverLogger()
+	s, err := coordinator.Open(ctx, coordinator.Config{
+		DataDir: o.data, Listen: o.listen, Version: version(), Logger: log, Token: token,
+		WorkerLease: o.lease, KeepAge: o.keepAge, KeepJobs: o.keepJobs,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	// With port 0 the address is known only now.
+	if err := credential.Save(s.Addr(), token); err != nil {
+		return err
+	}
+	log.Info("coordinator serves", "address", s.Addr(), "data", o.data, "version", version())
+	select {
+	case <-ctx.Done():
+		log.Info("coordinator stops", "reason", "signal")
+		return nil
+	case err := <-s.Err():
+		return err
+	}
+}
+
+// loopback checks a listen address.
+func loopback(addr string) (string, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", usagef("--listen %q: want host:port, as in %s", addr, defaultListen)
+	}
+	if host == "localhost" {
+		host = "127.0.0.1"
+	}
+	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
+		return "", usagef("--listen %q: this version serves loopback only (127.0.0.1 or [::1]), since it has no TLS; reach it from elsewhere through an SSH tunnel", addr)
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// tokenFor keeps the token of an address over restarts: workers and watching
+// clients of before come back with it. It is saved before anything listens, so
+// that nobody finds the address without it.
+func tokenFor(addr string) (string, error) {
+	if _, port, _ := net.SplitHostPort(addr); port == "0" {
+		return credential.Generate(), nil
+	}
+	token, err := credential.Load(addr)
+	if err == nil {
+		return token, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	token = credential.Generate()
+	return token, credential.Save(addr, token)
+}
+
+// serverLogger logs text to stderr.
+func (a *app) serverLogger() *slog.Logger {
+	level := slog.LevelInfo
+	if a.verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: level}))
+}
+
+// logger is that of embedded instances: silent unless asked for.
+func (a *app) logger() *slog.Logger {
+	if !a.verbose {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(a.err, nil))
+}
+
+// servers print what they are called by, for people.
+func (a *app) printf(format string, args ...any) { fmt.Fprintf(a.out, format, args...) }

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/volley-batch/volley/client"
+	"github.com/volley-batch/volley/internal/jobfile"
+)
+
+// The exit statuses of every command.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+	exitNotFound    = 4
+	exitRefused     = 5
+	exitInterrupted = 130
+)
+
+const exitHelp = `
+EXIT STATUS
+  0    all succeeded
+  1    some task failed
+  2    usage or file error
+  3    coordinator unreachable
+  4    not found
+  5    refused: permission, limit or conflict
+  130  interrupted
+`
+
+var (
+	// errTaskFailed: what there is to say was said.
+	errTaskFailed = errors.New("some task failed")
+	// errInterrupted is the cause of a context that a signal ended.
+	errInterrupted = errors.New("interrupted")
+)
+
+// usageError is a mistake on the command line.
+type usageError struct {
+	err error
+	// command is what `--help` would be asked of.
+	command string
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &usageError{err: fmt.Errorf(format, args...)}
+}
+
+// exitStatus is the one place where errors become exit statuses.
+func exitStatus(ctx context.Context, err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errTaskFailed):
+		return exitFailed
+	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), errInterrupted):
+		return exitInterrupted
+	}
+	if _, ok := errors.AsType[*client.Error](err); !ok {
+		return exitUsage // flags, files, pipes
+	}
+	switch client.Kind(err) {
+	case client.Unreachable:
+		return exitUnreachable
+	case client.NotFound:
+		return exitNotFound
+	case client.Refused, client.Unauthenticated, client.Internal:
+		return exitRefused
+	}
+	return exitUsage
+}
+
+// report prints an error for people.
+func (a *app) report(w io.Writer, status int, err error) {
+	if status == exitFailed || status == exitInterrupted && errors.Is(err, context.Canceled) {
+		return
+	}
+	s := a.errStyle()
+	if e, ok := errors.AsType[*jobfile.Error](err); ok {
+		fmt.Fprintln(w, e.Format(s.Color))
+		return
+	}
+	fmt.Fprintf(w, "%s %s\n", s.Red("volley:"), strings.TrimRight(err.Error(), "\n"))
+	if e, ok := errors.AsType[*usageError](err); ok && e.command != "" {
+		fmt.Fprintf(w, "`%s --help` says more\n", e.command)
+	}
+	if status == exitUnreachable && a.addr() != "" {
+		fmt.Fprintln(w, "start one with `volley dev` or `volley coordinator`, or leave out --coordinator and VOLLEY_ADDR to use ./.volley")
+	}
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/volley-batch/volley/internal/render"
+)
+
+func (a *app) rerunCommand() *cobra.Command {
+	var all, failed bool
+	c := &cobra.Command{
+		Use:   "rerun JOB",
+		Short: "Run children of an ended job again",
+		Long: `Make the failed children of an ended job runnable again, with a fresh budget of
+attempts, or all of them with --all.`,
+		Example: "  volley rerun 3 && volley wait 3",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.rerun(cmd.Context(), args[0], all) },
+	}
+	c.Flags().BoolVar(&all, "all", false, "all children")
+	c.Flags().BoolVar(&failed, "failed", true, "the failed and cancelled children")
+	c.MarkFlagsMutuallyExclusive("all", "failed")
+	return c
+}
+
+func (a *app) rerun(ctx context.Context, name string, all bool) error {
+	return a.with(ctx, func(s *session) error {
+		ids, err := a.jobIDs(ctx, s, "rerun", []string{name})
+		if err != nil {
+			return err
+		}
+		n, err := s.Rerun(ctx, ids[0], !all)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(a.out, "job %s: %s again\n", ids[0], render.Plural(n, "task"))
+		if s.in != nil && !s.in.Working() {
+			fmt.Fprintf(a.err, "no worker runs in %s: `volley wait %s` runs it\n", s.in.Dir(), ids[0])
+		}
+		return nil
+	})
+}

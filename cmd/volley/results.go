@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/volley-batch/volley/internal/export"
+	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
+)
+
+type resultsOptions struct {
+	file   string
+	sort   string
+	limit  uint64
+	failed bool
+}
+
+func (a *app) resultsCommand() *cobra.Command {
+	var o resultsOptions
+	c := &cobra.Command{
+		Use:   "results JOB",
+		Short: "Write the results of a job: table, CSV, JSON lines, Parquet",
+		Long: `Write one row per index: the parameters, what the task reported, state, exit
+code, attempts, duration, peak memory, start, node, reason, and where a result
+was taken over from.
+
+Columns are typed by all of their values. Parameters and outputs keep their
+names; one whose name is taken gets "param." or "output." before it.`,
+		Example: "  volley results digits-sweep --sort metric --limit 20\n  volley results 3 -o parquet --file sweep.parquet",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.results(cmd.Context(), args[0], o) },
+	}
+	a.outputFlag(c, "table", "table, csv, jsonl or parquet")
+	f := c.Flags()
+	f.StringVarP(&o.file, "file", "f", "", "write to this `file` instead of stdout")
+	f.StringVar(&o.sort, "sort", "index", "`order`: index, or metric: best first, points without a value left out")
+	f.Uint64VarP(&o.limit, "limit", "n", 0, "at most so many rows; 0: all")
+	f.BoolVar(&o.failed, "failed", false, "failed points only")
+	return c
+}
+
+func (a *app) results(ctx context.Context, name string, o resultsOptions) error {
+	format, err := export.ParseFormat(a.output)
+	if err != nil {
+		return usagef("%w", err)
+	}
+	req := &volleyv1.ListResultsRequest{Limit: o.limit}
+	switch o.sort {
+	case "index":
+		req.Order = volleyv1.ResultOrder_RESULT_ORDER_INDEX
+	case "metric":
+		req.Order = volleyv1.ResultOrder_RESULT_ORDER_METRIC
+	default:
+		return usagef("--sort %q: want index or metric", o.sort)
+	}
+	if o.failed {
+		req.States = []volleyv1.JobState{volleyv1.JobState_JOB_STATE_FAILED}
+	}
+	if format == export.Parquet && o.file == "" && a.terminal(a.out) {
+		return usagef("Parquet is not for terminals: name a --file or use a pipe")
+	}
+	return a.with(ctx, func(s *session) error {
+		ids, err := a.jobIDs(ctx, s, "results", []string{name})
+		if err != nil {
+			return err
+		}
+		req.JobId = ids[0]
+		var info export.Info
+		write := func(w io.Writer) error {
+			opts := export.Options{}
+			if o.file == "" {
+				opts.Style, opts.Width = a.outStyle(), a.width(a.out)
+			}
+			info, err = export.Write(w, format, s.Results(ctx, req), opts)
+			return err
+		}
+		if o.file == "" {
+			err = write(a.out)
+		} else {
+			err = replaceFile(o.file, write)
+		}
+		if err != nil {
+			return err
+		}
+		if info.Left > 0 {
+			fmt.Fprintf(a.err, "and %d more rows: use -o csv, jsonl or parquet\n", info.Left)
+		}
+		if o.file != "" {
+			fmt.Fprintf(a.err, "%d rows in %s\n", info.Rows, o.file)
+		}
+		return nil
+	})
+}
+
+// replaceFile writes a file beside its place and puts it there when it is
+// complete: half a Parquet file is none.
+func replaceFile(path string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	err = write(f)
+	if err == nil {
+		err = f.Chmod(0o644) // CreateTemp's 0600 would surprise
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}

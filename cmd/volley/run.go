@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/volley-batch/volley/client"
+	"github.com/volley-batch/volley/internal/progress"
+	"github.com/volley-batch/volley/internal/render"
+	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
+)
+
+type runOptions struct {
+	set       []string
+	fresh     bool
+	keepGoing bool
+	jobs      int
+	watch     bool
+	dryRun    bool
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var o runOptions
+	c := &cobra.Command{
+		Use:   "run FILE",
+		Short: "Run a job and wait for it",
+		Long: `Run a job and wait for it, here or on the coordinator that --coordinator names.
+
+Points that succeeded in an earlier job of the same name, with the same
+command and the same inputs, are not run again: running a file twice runs what
+is new, changed or failed. --fresh runs everything.
+
+Ctrl-C terminates the job; what is done is kept, and the same command goes on
+from there. A second Ctrl-C leaves at once.
+
+With -o json the last line on stdout is one JSON object: jobId, name, state,
+total, succeeded, failed, skipped, durationMs, taskMs, and best for a job with
+a metric. succeeded includes skipped, the points that were done before.`,
+		Example: "  volley run sweep.yaml\n  volley run sweep.yaml --set sweep.points=64 -o json",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), args[0], o) },
+	}
+	a.outputFlag(c, "table", "table, json, yaml or name")
+	setFlag(c, &o.set)
+	f := c.Flags()
+	f.BoolVar(&o.fresh, "fresh", false, "run every point, also those that were done before")
+	f.BoolVar(&o.fresh, "no-reuse", false, "the same as --fresh")
+	f.BoolVar(&o.keepGoing, "keep-going", true, "go on after a failed task; --keep-going=false terminates the job at the first one")
+	f.IntVarP(&o.jobs, "jobs", "j", 0, "CPUs of the worker in this process: so many one-CPU tasks at once (default: all)")
+	f.BoolVar(&o.watch, "watch", true, "show the progress; --watch=false prints the summary only")
+	f.BoolVar(&o.dryRun, "dry-run", false, "say what would run, and run nothing")
+	return c
+}
+
+// runner is one `volley run`.
+type runner struct {
+	*app
+	o      runOptions
+	format render.Format
+	// say gets what people read beside the result.
+	say  io.Writer
+	noun string
+	s    *session
+	need need
+}
+
+func (a *app) run(ctx context.Context, file string, o runOptions) (err error) {
+	r := &runner{app: a, o: o, say: a.out}
+	if r.format, err = a.format(); err != nil {
+		return err
+	}
+	if o.jobs < 0 {
+		return usagef("--jobs %d: want a number from 1, or 0 for all CPUs", o.jobs)
+	}
+	if r.format != render.FormatTable && r.format != render.FormatWide {
+		r.say = io.Discard
+		if a.terminal(a.err) {
+			r.say = a.err
+		}
+	}
+	_, sub, err := a.load(ctx, file, o.set)
+	if err != nil {
+		return err
+	}
+	r.noun = progress.Noun(sub.Spec)
+	r.need = need{create: !o.dryRun, worker: !o.dryRun}
+	if o.jobs > 0 {
+		r.need.capacity = &volleyv1.Resources{CpuMilli: int64(o.jobs) * 1000}
+	}
+	if r.s, err = a.open(ctx, r.need); err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := r.s.close(); err == nil {
+			err = cerr
+		}
+	}()
+	if o.jobs > 0 && (r.s.in == nil || !r.s.in.Owner()) {
+		fmt.Fprintln(a.err, "--jobs is left aside: the worker of another process runs the tasks")
+	}
+	if !o.fresh {
+		if err := r.plan(ctx, sub.Spec); err != nil {
+			return err
+		}
+	}
+	if o.dryRun {
+		return nil
+	}
+	return r.execute(ctx, sub)
+}
+
+// execute submits the job and follows it.
+func (r *runner) execute(ctx context.Context, sub client.Submission) error {
+	if err := r.takeOver(ctx, sub.Spec.Name); err != nil {
+		return err
+	}
+	sub.Reuse = !r.o.fresh
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	// Not cut off by an interrupt: whether the job exists has to be known.
+	resp, err := r.s.Submit(context.WithoutCancel(ctx), sub)
+	if err != nil {
+		return err
+	}
+	f := following{need: r.need}
+	if r.o.watch && (r.say == r.out || r.terminal(r.err)) {
+		f.view = r.liveView(r.say)
+	}
+	if !r.o.keepGoing {
+		f.stop = func(j *volleyv1.Job) bool { return j.GetCounts().GetFailed() > 0 }
+	}
+	job, err := r.follow(ctx, r.s, resp.JobId, f)
+	switch {
+	case errors.Is(err, progress.ErrStopped):
+		job, err = r.stop(resp.JobId, f, "Stopped at the first failed task", job)
+	case errors.Is(context.Cause(ctx), errInterrupted):
+		if job, err = r.stop(resp.JobId, f, "Interrupted by user", job); err == nil {
+			return r.interrupted(job)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.result(context.WithoutCancel(ctx), job); err != nil {
+		return err
+	}
+	return verdict(job)
+}
+
+// takeOver terminates what an earlier run of the job left when it was killed:
+// its finished points are taken over, the others would run twice, once for
+// each job. Only the owner of the directory knows that nobody follows them.
+func (r *runner) takeOver(ctx context.Context, name string) error {
+	if r.s.in == nil || !r.s.in.Owner() {
+		return nil
+	}
+	active := []volleyv1.JobState{
+		volleyv1.JobState_JOB_STATE_SUBMITTED, volleyv1.JobState_JOB_STATE_PENDING, volleyv1.JobState_JOB_STATE_RUNNABLE,
+		volleyv1.JobState_JOB_STATE_STARTING, volleyv1.JobState_JOB_STATE_RUNNING,
+	}
+	for j, err := range r.s.List(ctx, &volleyv1.ListJobsRequest{Name: name, States: active}) {
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(r.say, "job %s was cut off with %s: this run goes on from there\n", j.Id, reached(j))
+		if err := r.s.Terminate(ctx, j.Id, "Superseded by a later run"); err != nil && client.Kind(err) != client.Refused {
+			return err
+		}
+	}
+	return nil
+}
+
+// plan says what will run, and why what was done before does not count.
+func (r *runner) plan(ctx context.Context, spec *volleyv1.JobSpec) error {
+	p, err := r.s.Plan(ctx, spec)
+	if err != nil {
+		return err
+	}
+	if r.format == render.FormatJSON && r.o.dryRun {
+		return render.One(r.out, r.format, render.Message(p))
+	}
+	fmt.Fprintln(r.say, planText(p, r.noun))
+	return nil
+}
+
+// planText is "24 points: 20 done before, 3 new, 1 failed before; train.py
+// changed since job 4".
+func planText(p *volleyv1.PlanJobResponse, noun string) string {
+	var parts []string
+	add := func(n uint64, what string) {
+		if n > 0 {
+			parts = append(parts, render.Count(n)+" "+what)
+		}
+	}
+	add(p.Reused, "done before")
+	if p.PreviousJobId != "" {
+		add(p.NewPoints, "new")
+	}
+	add(p.Changed, "changed")
+	add(p.Failed, "failed or cut off before")
+	text := render.Plural(p.Total, noun)
+	if len(parts) > 0 {
+		text += ": " + strings.Join(parts, ", ")
+	}
+	for _, reason := range p.Reasons {
+		text += "; " + render.Clean(reason)
+	}
+	return text
+}
+
+// stop terminates the job and follows it to its end. The context has ended:
+// the next interrupt ends the process.
+func (r *runner) stop(id string, f following, reason string, last *volleyv1.Job) (*volleyv1.Job, error) {
+	ctx := context.Background()
+	if err := r.s.Terminate(ctx, id, reason); err != nil && client.Kind(err) != client.Refused {
+		return last, err
+	}
+	f.stop, f.stopping = nil, true
+	job, err := r.follow(ctx, r.s, id, f)
+	if job == nil {
+		job = last
+	}
+	return job, err
+}
+
+// interrupted says how to go on. Everything may have ended before the signal.
+func (r *runner) interrupted(job *volleyv1.Job) error {
+	if job.GetState() == volleyv1.JobState_JOB_STATE_SUCCEEDED {
+		return r.result(context.Background(), job)
+	}
+	if r.format == render.FormatTable || r.format == render.FormatWide {
+		fmt.Fprintf(r.out, "interrupted: %s; run the same command to go on\n", reached(job))
+	} else if err := r.result(context.Background(), job); err != nil {
+		return err
+	}
+	return errInterrupted
+}
+
+// result prints the end of the job.
+func (r *runner) result(ctx context.Context, job *volleyv1.Job) error {
+	switch r.format {
+	case render.FormatName:
+		_, err := fmt.Fprintln(r.out, job.Id)
+		return err
+	case render.FormatYAML:
+		return render.One(r.out, r.format, outcome(job))
+	case render.FormatJSON:
+		b, err := outcome(job).Compact()
+		if err == nil {
+			_, err = fmt.Fprintf(r.out, "%s\n", b)
+		}
+		return err
+	}
+	if err := progress.Summary(r.out, r.reportOf(ctx, r.s, job, r.noun)); err != nil {
+		return err
+	}
+	next := []string{"volley results " + job.Id + " -o csv"}
+	if !job.Array {
+		next = []string{"volley logs " + job.Id}
+	}
+	if job.GetCounts().GetFailed() > 0 {
+		next = append(next, "volley show "+job.Id)
+	}
+	_, err := fmt.Fprintf(r.out, "\nnext: %s\n", strings.Join(next, " · "))
+	return err
+}
+
+// outcome is the object that -o json prints.
+func outcome(j *volleyv1.Job) render.Object {
+	c := j.GetCounts()
+	o := render.Object{
+		{Name: "jobId", Value: j.Id},
+		{Name: "name", Value: j.Name},
+		{Name: "state", Value: render.Enum(j.State)},
+		{Name: "statusReason", Value: j.StatusReason},
+		{Name: "total", Value: j.Size},
+		{Name: "succeeded", Value: c.GetSucceeded()},
+		{Name: "failed", Value: c.GetFailed()},
+		{Name: "skipped", Value: c.GetSkipped()},
+		{Name: "durationMs", Value: progress.Elapsed(j, time.Now()).Milliseconds()},
+		{Name: "taskMs", Value: j.TaskMs},
+	}
+	if j.Best != nil {
+		o = append(o, render.Field{Name: "best", Value: render.Message(j.Best)})
+	}
+	return o
+}

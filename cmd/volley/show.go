@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/volley-batch/volley/client"
+	"github.com/volley-batch/volley/internal/progress"
+	"github.com/volley-batch/volley/internal/render"
+	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
+)
+
+func (a *app) showCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "show JOB[:INDEX]",
+		Short: "Describe a job or one child",
+		Long: `Describe a job: counts, times, failures by reason, and the best points of a
+sweep with a metric. Of a child: parameters, attempts, work directory, output.`,
+		Example: "  volley show digits-sweep\n  volley show 3:17 -o json",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.show(cmd.Context(), args[0]) },
+	}
+	a.outputFlag(c, "table", "table, json, yaml or name")
+	return c
+}
+
+func (a *app) show(ctx context.Context, name string) error {
+	format, err := a.format()
+	if err != nil {
+		return err
+	}
+	return a.with(ctx, func(s *session) error {
+		ref, err := s.Resolve(ctx, name)
+		if err != nil {
+			return err
+		}
+		d, err := s.Job(ctx, ref)
+		if err != nil {
+			return err
+		}
+		switch format {
+		case render.FormatName:
+			_, err = fmt.Fprintln(a.out, ref)
+			return err
+		case render.FormatJSON, render.FormatYAML:
+			return render.One(a.out, format, render.Message(d))
+		}
+		if ref.Child {
+			return a.showChild(ref, d)
+		}
+		return a.showJob(ctx, s, d)
+	})
+}
+
+// facts is a list of names and values, aligned.
+type facts struct {
+	style render.Style
+	rows  [][2]string
+}
+
+func (f *facts) add(name, format string, args ...any) {
+	if v := fmt.Sprintf(format, args...); v != "" {
+		f.rows = append(f.rows, [2]string{name, v})
+	}
+}
+
+func (f *facts) String() string {
+	wide := 0
+	for _, r := range f.rows {
+		wide = max(wide, len(r[0]))
+	}
+	var b strings.Builder
+	for _, r := range f.rows {
+		fmt.Fprintf(&b, "  %s%s  %s\n", f.style.Dim(r[0]), strings.Repeat(" ", wide-len(r[0])), r[1])
+	}
+	return b.String()
+}
+
+func (a *app) showJob(ctx context.Context, s *session, d *volleyv1.JobDetail) error {
+	r := a.reportOf(ctx, s, d.Job, progress.Noun(d.Spec))
+	if err := progress.Summary(a.out, r); err != nil {
+		return err
+	}
+	f := facts{style: r.Style}
+	j := d.Job
+	f.add("command", "%s", commandLine(d.Spec))
+	f.add("created", "%s", render.Time(j.CreatedAt))
+	if j.StartedAt > 0 {
+		f.add("started", "%s, %s after", render.Time(j.StartedAt), render.Duration(time.Duration(j.StartedAt-j.CreatedAt)*time.Millisecond))
+	}
+	if j.StoppedAt > 0 {
+		f.add("stopped", "%s", render.Time(j.StoppedAt))
+	}
+	f.add("queue", "%s, priority %d", j.Queue, j.Priority)
+	f.add("resources", "%s", resources(d.Spec.GetResources()))
+	if n := d.Spec.GetConcurrency(); n > 0 {
+		f.add("concurrency", "%s", render.Count(n))
+	}
+	for _, dep := range d.DependsOn {
+		f.add("depends on", "%s", dependency(dep))
+	}
+	for _, l := range j.Labels {
+		f.add("label", "%s=%s", render.Clean(l.Key), render.Clean(l.Value))
+	}
+	if j.StaleResults > 0 {
+		f.add("stale", "%s refused: their lease was no longer current", render.Plural(j.StaleResults, "result"))
+	}
+	if !client.Terminal(j.State) {
+		if e, err := s.Explain(ctx, client.Ref{ID: j.Id}); err == nil {
+			f.add("why", "%s", render.Clean(strings.TrimSpace(e.Reason+" "+e.Remedy)))
+		}
+	}
+	if d.Child != nil && !j.Array {
+		a.childFacts(&f, d.Child)
+	}
+	_, err := fmt.Fprintf(a.out, "\n%s", f.String())
+	return err
+}
+
+func dependency(d *volleyv1.Dependency) string {
+	switch d.Type {
+	case volleyv1.DependencyType_DEPENDENCY_TYPE_SEQUENTIAL:
+		return "the child before (SEQUENTIAL)"
+	case volleyv1.DependencyType_DEPENDENCY_TYPE_N_TO_N:
+		return d.JobId + ", child by child (N_TO_N)"
+	}
+	return d.JobId
+}
+
+func commandLine(spec *volleyv1.JobSpec) string {
+	if spec.GetRun() != "" {
+		return render.Truncate(render.Clean(spec.Run), 200)
+	}
+	words := make([]string, len(spec.GetCommand()))
+	for i, w := range spec.GetCommand() {
+		if words[i] = w; w == "" || strings.ContainsAny(w, " \t\n'\"\\$`&|;<>*?") {
+			words[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+	}
+	return render.Truncate(render.Clean(strings.Join(words, " ")), 200)
+}
+
+func resources(r *volleyv1.Resources) string {
+	cpu := r.GetCpuMilli()
+	if cpu == 0 {
+		cpu = 1000
+	}
+	text := cpus(cpu) + " CPU"
+	if r.GetMemoryBytes() > 0 {
+		text += ", " + render.Bytes(r.GetMemoryBytes())
+	}
+	if r.GetGpu() > 0 {
+		text += ", " + render.Plural(r.GetGpu(), "GPU")
+	}
+	return text
+}
+
+func cpus(milli int64) string { return render.Number(float64(milli) / 1000) }
+
+func (a *app) showChild(ref client.Ref, d *volleyv1.JobDetail) error {
+	c := d.Child
+	if c == nil {
+		return &client.Error{Kind: client.NotFound, Msg: "there is no child " + ref.String()}
+	}
+	st := a.outStyle()
+	f := facts{style: st}
+	f.add("parameters", "%s", render.Params(c.Params))
+	a.childFacts(&f, c)
+	_, err := fmt.Fprintf(a.out, "%s  child %s  %s\n%s", st.Bold(render.Clean(d.Job.Name)), ref, st.State(c.State), f.String())
+	if err != nil || len(c.Attempts) == 0 {
+		return err
+	}
+	t := render.Table{Header: []string{"ATTEMPT", "EXIT", "STARTED", "TIME", "CPU", "MEMORY", "NODE", "REASON"}, Right: []bool{true, true, false, true, true, true}, Style: st, MaxWidth: a.width(a.out)}
+	for _, at := range c.Attempts {
+		why := ""
+		if at.GetExitCode() != 0 || at.Reason != "" || at.ExitCode == nil && client.Terminal(c.State) {
+			why = progress.Why(nil, at.Reason, at.StatusReason)
+		}
+		t.Add(fmt.Sprint(at.Attempt), exitCell(at), render.Time(at.StartedAt), render.Duration(time.Duration(at.DurationUs)*time.Microsecond),
+			render.Duration(time.Duration(at.CpuMs)*time.Millisecond), render.Bytes(at.PeakMemoryBytes), at.Node, why)
+	}
+	if _, err := fmt.Fprintln(a.out); err != nil {
+		return err
+	}
+	if err := t.Write(a.out); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.out, "\nnext: volley logs %s\n", ref)
+	return err
+}
+
+// childFacts are those that single jobs and children have in common.
+func (a *app) childFacts(f *facts, c *volleyv1.Child) {
+	if c.ReusedFrom != "" {
+		f.add("taken over", "from %s", c.ReusedFrom)
+	}
+	if c.Metric != nil {
+		f.add("metric", "%s", render.Number(*c.Metric))
+	}
+	f.add("output", "%s", render.Params(c.Output))
+	f.add("work dir", "%s", render.Clean(c.Workdir))
+	if c.State == volleyv1.JobState_JOB_STATE_FAILED {
+		f.add("reason", "%s", render.Clean(reasonCell(c)))
+	}
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/volley-batch/volley/client"
+	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
+)
+
+const (
+	// patience is how long Open waits for an owner that starts or stops.
+	patience = 10 * time.Second
+	// idlePatience is how long an Open that wants a worker waits for an owner
+	// without one: most of them print a listing and are gone.
+	idlePatience = time.Second
+	// retryFor is short: the owner is a process of the same machine that is
+	// gone for good, and the directory is free to be taken over.
+	retryFor = 300 * time.Millisecond
+)
+
+// Config says what to open.
+type Config struct {
+	// Dir is the state directory; it is made when it does not exist.
+	// Default: .volley in the current directory.
+	Dir string
+
+	// Worker runs tasks in this process, unless the instance that it joins
+	// has a worker already. Without it an instance only answers questions.
+	Worker bool
+
+	// Capacity of the worker. Default: the whole machine.
+	Capacity *volleyv1.Resources
+
+	// Listen is a loopback host:port where the coordinator listens beside the
+	// socket. When the directory is in use, it is not listened on.
+	Listen string
+
+	// Token opens the coordinator. Default: a new one with each owner.
+	Token string
+
+	// Version of the program.
+	Version string
+
+	// Logger gets what coordinator and worker have to say. Default: discarded.
+	Logger *slog.Logger
+}
+
+// Instance is a coordinator of this process, or the connection to that of
+// another one.
+type Instance struct {
+	dir    directory
+	client *client.Client
+	owner  *owner  // nil when joined
+	worker *runner // nil without one
+	ep     *endpoint
+	errs   chan error
+}
+
+// Open takes the directory, or joins the process that has it.
+func Open(ctx context.Context, c Config) (*Instance, error) {
+	if c.Dir == "" {
+		c.Dir = DirName
+	}
+	abs, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("state directory %q: %w", c.Dir, err)
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	d := directory(abs)
+	if err := d.prepare(); err != nil {
+		return nil, err
+	}
+	lock := flock.New(d.path("lock"), flock.SetPermissions(0o600))
+	begin := time.Now()
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		free, err := lock.TryLock()
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", d.path("lock"), err)
+		}
+		if free {
+			in, err := own(ctx, d, lock, c)
+			if err != nil {
+				_ = lock.Close()
+			}
+			return in, err
+		}
+		in, err := join(ctx, d, c, time.Since(begin) > idlePatience)
+		if err == nil {
+			_ = lock.Close()
+			return in, nil
+		}
+		if !passing(err) || time.Since(begin) > patience {
+			_ = lock.Close()
+			return nil, fmt.Errorf("another process uses %s and does not answer: %w", abs, err)
+		}
+		// The owner starts or stops; there is no event to wait for that a
+		// killed process would still send.
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			_ = lock.Close()
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// errNoWorker says that the owner runs no tasks.
+var errNoWorker = errors.New("it runs no tasks")
+
+// passing says whether an error may be that of an owner which starts or stops.
+func passing(err error) bool {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoWorker) {
+		return true
+	}
+	// A token of the owner before this one is refused until the endpoint is
+	// written anew.
+	k := client.Kind(err)
+	return k == client.Unreachable || k == client.Unauthenticated
+}
+
+// join connects to the owner.
+func join(ctx context.Context, d directory, c Config, attach bool) (*Instance, error) {
+	ep, err := d.readEndpoint()
+	if err != nil {
+		return nil, err
+	}
+	if c.Worker && !ep.Worker && !attach {
+		return nil, errNoWorker
+	}
+	o := client.Options{Addr: ep.Addr, Token: ep.Token, RetryFor: retryFor}
+	cl, err := client.Dial(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	in := &Instance{dir: d, client: cl, ep: ep, errs: make(chan error, 2)}
+	if c.Worker && !ep.Worker {
+		if in.worker, err = startWorker(d, c, dialer(o), in.errs); err != nil {
+			return nil, errors.Join(err, cl.Close())
+		}
+	}
+	return in, nil
+}
+
+// Client calls the coordinator. It is closed with the instance.
+func (in *Instance) Client() *client.Client { return in.client }
+
+// Owner says whether the coordinator runs in this process.
+func (in *Instance) Owner() bool { return in.owner != nil }
+
+// Dir is the absolute path of the state directory.
+func (in *Instance) Dir() string { return string(in.dir) }
+
+// Working says whether the instance runs tasks, here or in its owner.
+func (in *Instance) Working() bool { return in.worker != nil || in.ep.Worker }
+
+// Addr is where commands of other processes reach the coordinator.
+func (in *Instance) Addr() string { return in.ep.Addr }
+
+// Listen is the host:port of Config.Listen, the port filled in; empty without
+// one, and in an instance that joined.
+func (in *Instance) Listen() string {
+	if in.owner == nil {
+		return ""
+	}
+	return in.owner.srv.Addr()
+}
+
+// Err gives an error when the coordinator or the worker of this process ends
+// by itself.
+func (in *Instance) Err() <-chan error { return in.errs }
+
+// Close stops what this process runs: the worker first, so that it can hand
+// back what it holds.
+func (in *Instance) Close() error {
+	var errs []error
+	if in.worker != nil {
+		errs = append(errs, in.worker.stop())
+	}
+	errs = append(errs, in.client.Close())
+	if in.owner != nil {
+		errs = append(errs, in.owner.close(in.dir))
+	}
+	return errors.Join(errs...)
+}
