@@ -24,7 +24,7 @@ func TestFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer full.Close() //nolint:errcheck // nothing can be written to it
+	defer full.Close()
 	file := s.index.file
 	s.index.file = full
 	attemptOf(t, slot, Ref{1, 1, 1}, "during", "")

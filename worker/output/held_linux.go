@@ -3,6 +3,7 @@
 package output
 
 import (
+	"errors"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -13,11 +14,11 @@ import (
 // where the file system has no leases.
 func heldForWriting(fd int) (held, known bool) {
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
-	switch err {
-	case nil:
+	switch {
+	case err == nil:
 		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
 		return false, true
-	case syscall.EAGAIN:
+	case errors.Is(err, syscall.EAGAIN):
 		return true, true
 	default:
 		return false, false

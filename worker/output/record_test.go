@@ -45,9 +45,14 @@ func TestRecords(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	for _, bad := range [][]byte{
-		{}, {0}, {9, 1}, {1}, {1, 0x80}, {3},
-		{2, 1, 1, 0, 0},                            // no index in the run
-		{1, 1, 1, 1, 0, 0, 0, 0, 0},                // segment 0
+		{},
+		{0},
+		{9, 1},
+		{1},
+		{1, 0x80},
+		{3},
+		{2, 1, 1, 0, 0},             // no index in the run
+		{1, 1, 1, 1, 0, 0, 0, 0, 0}, // segment 0
 		{2, 1, 0xff, 0xff, 0xff, 0xff, 0x1f, 0, 1}, // attempt over 32 bits
 	} {
 		if _, err := decodeRecord(bad, &record{}); err == nil {

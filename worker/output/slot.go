@@ -280,15 +280,15 @@ func (s *Slot) End(stragglers bool) (Info, error) {
 }
 
 // record takes what End found. With mu held.
-func (st *Store) record(ref Ref, e entry) error {
+func (s *Store) record(ref Ref, e entry) error {
 	if e.length == [2]uint32{} {
-		st.job(ref.Job).addSilent(ref.Attempt, ref.Index, 1)
-		return st.index.appendSilent(ref.Job, ref.Attempt, ref.Index)
+		s.job(ref.Job).addSilent(ref.Attempt, ref.Index, 1)
+		return s.index.appendSilent(ref.Job, ref.Attempt, ref.Index)
 	}
 	r := record{kind: kindOutput, job: ref.Job, entry: e}
-	st.apply(&r)
-	st.segments[e.segment].dirty = true
-	return st.index.append(&r)
+	s.apply(&r)
+	s.segments[e.segment].dirty = true
+	return s.index.append(&r)
 }
 
 // held says whether a process still has one of the files open for writing.

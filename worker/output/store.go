@@ -98,6 +98,8 @@ type Store struct {
 	live     map[Ref]*attempt
 	segments map[uint32]*segment
 	nextSeg  uint32
+	// empty segments that could not be deleted yet.
+	empty []uint32
 	index    indexFile
 }
 
@@ -129,7 +131,7 @@ func Open(dir string, opts Options) (*Store, error) {
 		nextSeg:  1,
 	}
 	if err := s.recover(); err != nil {
-		s.index.close()
+		err = errors.Join(err, s.index.close())
 		return nil, fmt.Errorf("output: open %s: %w", dir, err)
 	}
 	return s, nil
@@ -231,18 +233,21 @@ func (s *Store) RemoveJob(id uint64) error {
 		return nil
 	}
 	waste := j.len()
-	empty := s.forget(id)
-	s.index.append(&record{kind: kindRemoved, job: id})
+	s.empty = append(s.empty, s.forget(id)...)
 	s.index.waste += waste + 1
 	// The record first: after a crash between the two the segments are found
 	// empty by Open. The other order would leave entries without a file.
-	if err := s.index.flush(); err != nil {
-		return fmt.Errorf("output: remove job %d: %w", id, err)
+	err := s.index.append(&record{kind: kindRemoved, job: id})
+	if err == nil {
+		err = s.index.flush()
 	}
-	for _, seg := range empty {
-		if err := s.deleteSegment(seg); err != nil {
-			return fmt.Errorf("output: remove job %d: %w", id, err)
+	for err == nil && len(s.empty) > 0 {
+		if err = s.deleteSegment(s.empty[0]); err == nil {
+			s.empty = s.empty[1:]
 		}
+	}
+	if err != nil {
+		return fmt.Errorf("output: remove job %d: %w", id, err)
 	}
 	return s.compactIfWasteful()
 }

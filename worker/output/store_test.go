@@ -554,7 +554,7 @@ func TestTornIndex(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		defer s.Close() //nolint:errcheck // read below by another
+		defer s.Close()
 		kept := 0
 		for i := range uint64(n) {
 			var b bytes.Buffer
@@ -578,7 +578,7 @@ func TestTornIndex(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: second open: %v", name, err)
 		}
-		defer s2.Close() //nolint:errcheck // only read
+		defer s2.Close()
 		if got := read(t, s2, Ref{1, 100, 1}, Stdout, 0); got != "after" {
 			t.Fatalf("%s: the new attempt reads %q", name, got)
 		}

@@ -32,7 +32,7 @@ func BenchmarkSpawn(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer null.Close() //nolint:errcheck // nothing was written
+	defer null.Close()
 	env := os.Environ()
 	fd := null.Fd()
 	bare := func(next func() bool) {

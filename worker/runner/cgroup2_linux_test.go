@@ -84,7 +84,7 @@ func (k *fakeKernel) populate(dir, controllers string) {
 	k.put(filepath.Join(dir, "cgroup.controllers"), controllers)
 	k.put(filepath.Join(dir, "cgroup.subtree_control"), "")
 	k.put(filepath.Join(dir, "cgroup.kill"), "")
-	for _, c := range strings.Fields(controllers) {
+	for c := range strings.FieldsSeq(controllers) {
 		switch c {
 		case "memory":
 			k.put(filepath.Join(dir, "memory.max"), "max")
@@ -134,7 +134,7 @@ func (k *fakeKernel) write(path, value string) error {
 	switch name {
 	case "cgroup.subtree_control":
 		on := strings.Fields(k.get(path))
-		for _, change := range strings.Fields(value) {
+		for change := range strings.FieldsSeq(value) {
 			c := change[1:]
 			if !strings.Contains(" "+k.get(filepath.Join(dir, "cgroup.controllers"))+" ", " "+c+" ") {
 				return fail(syscall.ENOENT)

@@ -63,7 +63,7 @@ func onlyZombies(pgid int) bool {
 	if err != nil {
 		return false
 	}
-	defer dir.Close() //nolint:errcheck // read only
+	defer dir.Close()
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return false

@@ -103,7 +103,7 @@ func TestTaskDiesWithTheWorker(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the task is not running: %v", err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // a pidfd holds no data
+	defer unix.Close(fd)
 	if err := worker.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
