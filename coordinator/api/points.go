@@ -22,9 +22,6 @@ type points struct {
 	whole   [sha256.Size]byte // of the manifest
 }
 
-// digestSize is the length of one element of Map.shard_digests.
-const digestSize = 8
-
 func newPoints(spec *volleyv1.JobSpec) (*points, error) {
 	p := &points{spec: spec, hasher: sharding.NewHasher(spec)}
 	switch kind := spec.GetSpace().GetKind().(type) {
@@ -42,7 +39,7 @@ func newPoints(spec *volleyv1.JobSpec) (*points, error) {
 		if p.shards, err = sharding.Split(m, kind.Map.GetShard()); err != nil {
 			return nil, err
 		}
-		if uint64(len(kind.Map.GetShardDigests())) == digestSize*p.shards.Len() {
+		if uint64(len(kind.Map.GetShardDigests())) == sharding.DigestSize*p.shards.Len() {
 			p.digests = kind.Map.GetShardDigests()
 		} else {
 			p.whole = sha256.Sum256(kind.Map.GetManifest())
@@ -114,7 +111,7 @@ func (p *points) identity(i uint64) (id, params sharding.ID) {
 	case p.shards != nil:
 		material := p.whole[:]
 		if p.digests != nil {
-			material = p.digests[i*digestSize : (i+1)*digestSize]
+			material = p.digests[i*sharding.DigestSize : (i+1)*sharding.DigestSize]
 		} else {
 			material = binary.LittleEndian.AppendUint64(material[:sha256.Size:sha256.Size], i)
 		}

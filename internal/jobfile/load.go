@@ -189,6 +189,12 @@ func (l *loader) space(ctx context.Context, root *node) error {
 			return nil
 		}
 		l.size = shards.Len()
+		if k.Map.ShardDigests, err = sharding.ShardDigests(ctx, m, l.dir, shards); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			l.d.place(root, err, "map.over", nil)
+		}
 	}
 	return nil
 }
