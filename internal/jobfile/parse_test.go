@@ -315,7 +315,7 @@ func TestNearest(t *testing.T) {
 	keys := fieldKeys(jobFields)
 	for word, want := range map[string]string{
 		"comand": "command", "commnad": "command", "Name": "name", "namee": "name", "dependson": "dependsOn", "depends_on": "dependsOn",
-		"resource": "resources", "timout": "timeout", "label": "labels", "xyz": "", "": "", "ru": "run", "concurency": "concurrency", "mpa": "map",
+		"resource": "resources", "timout": "timeout", "label": "labels", "xyz": "", "": "", "ru": "run", "concurency": "concurrency", "mpa": "map", "r": "",
 	} {
 		if got := nearest(word, keys); got != want {
 			t.Errorf("nearest(%q) = %q, want %q", word, got, want)

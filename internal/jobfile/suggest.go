@@ -15,6 +15,9 @@ func nearest(word string, candidates []string) string {
 	for _, c := range candidates {
 		r := []rune(strings.ToLower(c))
 		limit := max(1, min(len(w), len(r))/3)
+		if min(len(w), len(r)) < 2 {
+			limit = 0 // every single letter is one step from every other
+		}
 		if abs(len(w)-len(r)) > limit {
 			continue
 		}

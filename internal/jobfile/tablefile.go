@@ -275,27 +275,21 @@ func (t *tableFile) jsonl() *Diagnostic {
 
 func (t *tableFile) object(text []byte, line int) *Diagnostic {
 	const want = `write one object in each line, such as {"lr": 0.1}`
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber()
-	fail := func(err error) *Diagnostic {
-		col := int(dec.InputOffset()) + 1
-		if se, ok := errors.AsType[*json.SyntaxError](err); ok {
-			col = int(se.Offset)
-		}
-		msg := "this is not JSON: " + strings.TrimPrefix(err.Error(), "json: ")
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			msg, col = "this JSON object does not end", len(text)
-		}
-		return t.at(line, col, msg, want)
-	}
 	if !utf8.Valid(text) {
 		return t.at(line, 1, "this is not text in UTF-8", "")
 	}
-	start, err := dec.Token()
-	if err != nil {
-		return fail(err)
+	// The whole line first: the offsets of the token reader's own errors are
+	// not those of the line.
+	if err := json.Unmarshal(text, new(json.RawMessage)); err != nil {
+		col := len(text)
+		if se, ok := errors.AsType[*json.SyntaxError](err); ok {
+			col = int(se.Offset)
+		}
+		return t.at(line, col, "this is not JSON: "+err.Error(), want)
 	}
-	if start != json.Delim('{') {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
 		return t.at(line, 1, "this is not a JSON object", want)
 	}
 	row, seen := t.build.row(), map[string]bool{}
@@ -303,7 +297,7 @@ func (t *tableFile) object(text []byte, line int) *Diagnostic {
 		keyAt := nextToken(text, int(dec.InputOffset()))
 		tok, err := dec.Token()
 		if err != nil {
-			return fail(err)
+			return t.at(line, keyAt+1, err.Error(), want)
 		}
 		key, _ := tok.(string) // inside an object it is one
 		if d := t.column(key, line, keyAt+1); d != nil {
@@ -315,7 +309,7 @@ func (t *tableFile) object(text []byte, line int) *Diagnostic {
 		seen[key] = true
 		valueAt := nextToken(text, int(dec.InputOffset()))
 		if tok, err = dec.Token(); err != nil {
-			return fail(err)
+			return t.at(line, valueAt+1, err.Error(), want)
 		}
 		v, msg := jsonValue(tok)
 		if msg != "" {
@@ -324,12 +318,6 @@ func (t *tableFile) object(text []byte, line int) *Diagnostic {
 		if v != nil {
 			t.build.set(row, key, v)
 		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return fail(err)
-	}
-	if end := int(dec.InputOffset()); len(bytes.TrimSpace(text[end:])) > 0 {
-		return t.at(line, end+1, "text after the JSON object", want)
 	}
 	return nil
 }
