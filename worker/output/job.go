@@ -70,9 +70,7 @@ func (j *job) len() int {
 // execution that wrote nothing does not hide an earlier one.
 func (j *job) find(index uint64, attempt uint32) (e entry, silent, ok bool) {
 	if len(j.entries)-j.sorted > maxTail {
-		// Stable: the later of two equal ones stays behind.
-		slices.SortStableFunc(j.entries, func(a, b entry) int { return a.compare(&b) })
-		j.sorted = len(j.entries)
+		j.sort()
 	}
 	for i := len(j.entries) - 1; i >= j.sorted; i-- {
 		if e := &j.entries[i]; e.index == index && e.attempt == attempt {
@@ -94,6 +92,25 @@ func (j *job) find(index uint64, attempt uint32) (e entry, silent, ok bool) {
 		return entry{}, true, true
 	}
 	return entry{}, false, false
+}
+
+// sort merges the unsorted rest in, from behind: attempts end nearly in order, so
+// it costs the length of the rest, not of the job.
+func (j *job) sort() {
+	rest := slices.Clone(j.entries[j.sorted:])
+	// Stable, and equal ones of the rest go behind: the later counts.
+	slices.SortStableFunc(rest, func(a, b entry) int { return a.compare(&b) })
+	from, to := j.sorted-1, len(j.entries)-1
+	for r := len(rest) - 1; r >= 0; to-- {
+		if from >= 0 && j.entries[from].compare(&rest[r]) > 0 {
+			j.entries[to] = j.entries[from]
+			from--
+			continue
+		}
+		j.entries[to] = rest[r]
+		r--
+	}
+	j.sorted = len(j.entries)
 }
 
 // lastAttempt is the greatest attempt number known of an index.

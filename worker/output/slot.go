@@ -92,6 +92,7 @@ func segmentID(name string) (uint32, bool) {
 
 // Begin gives the descriptors that the attempt writes its output to. They stay
 // the slot's: the caller hands them to the process, then calls Started.
+// ErrRunning while another slot has not ended the same attempt.
 func (s *Slot) Begin(ref Ref) (stdout, stderr int, err error) {
 	if s.cur != nil {
 		return 0, 0, fmt.Errorf("output: begin %s: %s has not ended in this slot", ref, s.cur.ref)
@@ -122,7 +123,7 @@ func (s *Slot) Begin(ref Ref) (stdout, stderr int, err error) {
 	case st.closed:
 		err = ErrClosed
 	case running:
-		err = fmt.Errorf("output: begin %s: it is running already", ref)
+		err = fmt.Errorf("output: begin %s: %w", ref, ErrRunning)
 	}
 	if err != nil {
 		s.Started()

@@ -16,6 +16,8 @@ import (
 var (
 	// ErrNotFound: no such attempt ran here, or it was removed.
 	ErrNotFound = errors.New("output not found")
+	// ErrRunning: another slot runs this very attempt.
+	ErrRunning = errors.New("attempt is running already")
 	// ErrClosed: the store is closed.
 	ErrClosed = errors.New("output store is closed")
 )
@@ -100,7 +102,7 @@ type Store struct {
 	nextSeg  uint32
 	// empty segments that could not be deleted yet.
 	empty []uint32
-	index    indexFile
+	index indexFile
 }
 
 // segment is one pair of files.

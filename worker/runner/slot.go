@@ -126,10 +126,10 @@ func (t *Task) Wait() Result {
 	if t.escalate != nil {
 		t.escalate.Stop()
 	}
-	_ = syscall.Kill(-t.pid, syscall.SIGKILL)
 	var ws syscall.WaitStatus
 	var ru syscall.Rusage
 	if err == nil {
+		_ = syscall.Kill(-t.pid, syscall.SIGKILL)
 		err = reap(t.pid, &ws, &ru)
 	}
 	outcome, reason := t.stopOutcome, t.stopReason
