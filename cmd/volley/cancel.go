@@ -7,6 +7,9 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/volley-batch/volley/client"
+	"github.com/volley-batch/volley/internal/render"
 )
 
 func (a *app) cancelCommand() *cobra.Command {
@@ -34,23 +37,40 @@ func (a *app) cancel(ctx context.Context, names []string, terminate bool, reason
 		if err != nil {
 			return err
 		}
-		do, done := s.Cancel, "cancelled"
-		if terminate {
-			do, done = s.Terminate, "terminated"
-		}
 		// The first error does not keep the others from being cancelled.
 		var errs error
 		for _, id := range ids {
-			if err := do(ctx, id, reason); err != nil {
-				if errs == nil {
-					errs = err
-				} else {
-					a.report(a.err, exitStatus(ctx, err), err)
-				}
+			err := a.cancelOne(ctx, s, id, reason, terminate)
+			if err == nil {
 				continue
 			}
-			fmt.Fprintf(a.out, "job %s %s\n", id, done)
+			if errs != nil {
+				a.report(a.err, exitStatus(ctx, err), err)
+				continue
+			}
+			errs = err
 		}
 		return errs
 	})
+}
+
+func (a *app) cancelOne(ctx context.Context, s *session, id, reason string, terminate bool) error {
+	d, err := s.Job(ctx, client.Ref{ID: id})
+	if err != nil {
+		return err
+	}
+	// No error, as for the coordinator: what was wanted is so.
+	if client.Terminal(d.Job.State) {
+		fmt.Fprintf(a.out, "job %s has ended already: %s\n", id, render.Enum(d.Job.State))
+		return nil
+	}
+	do, done := s.Cancel, "cancelled"
+	if terminate {
+		do, done = s.Terminate, "terminated"
+	}
+	if err := do(ctx, id, reason); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "job %s %s\n", id, done)
+	return nil
 }

@@ -82,8 +82,8 @@ func exitStatus(ctx context.Context, err error) int {
 
 // report prints an error for people.
 func (a *app) report(w io.Writer, status int, err error) {
-	if status == exitFailed || status == exitInterrupted && errors.Is(err, context.Canceled) {
-		return
+	if status == exitFailed || status == exitInterrupted {
+		return // the user knows
 	}
 	s := a.errStyle()
 	if e, ok := errors.AsType[*jobfile.Error](err); ok {

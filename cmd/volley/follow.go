@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,7 @@ func (a *app) liveView(w io.Writer) func() progress.View {
 		}
 	}
 	return func() progress.View {
-		return &progress.Live{W: w, Width: func() int { return a.width(w) }, Style: a.style(w), ASCII: ascii}
+		return &progress.Live{W: w, Width: func() int { return cmp.Or(a.width(w), 80) }, Style: a.style(w), ASCII: ascii}
 	}
 }
 

@@ -171,7 +171,7 @@ func jobListing(now time.Time) render.Listing[*volleyv1.Job] {
 				}
 				return text
 			}},
-			{Name: "RUNNING", Right: true, Cell: count(func(c *volleyv1.Counts) uint64 { return c.GetRunning() + c.GetStarting() })},
+			{Name: "RUNNING", Right: true, Cell: count((*volleyv1.Counts).GetRunning)},
 			{Name: "SKIPPED", Right: true, Wide: true, Cell: count((*volleyv1.Counts).GetSkipped)},
 			{Name: "TIME", Right: true, Cell: func(j *volleyv1.Job) string {
 				if j.StartedAt == 0 {

@@ -3,6 +3,7 @@
 package export
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -180,15 +181,23 @@ func (s *schema) row(cells []value, c *volleyv1.Child) {
 			f[5] = time.UnixMilli(a.StartedAt).UTC()
 		}
 		f[6] = text(a.Node)
-		f[7] = text(a.Reason)
-		if f[7] == nil && c.State == volleyv1.JobState_JOB_STATE_FAILED {
-			f[7] = text(a.StatusReason)
+	}
+	f[7] = reason(c)
+	f[8] = text(c.ReusedFrom)
+}
+
+// reason says why a row failed, most specific first.
+func reason(c *volleyv1.Child) value {
+	if c.State != volleyv1.JobState_JOB_STATE_FAILED {
+		return nil
+	}
+	if n := len(c.Attempts); n > 0 {
+		a := c.Attempts[n-1]
+		if a.Reason != "" || a.StatusReason != "" {
+			return cmp.Or(a.Reason, a.StatusReason)
 		}
 	}
-	if f[7] == nil && c.State == volleyv1.JobState_JOB_STATE_FAILED {
-		f[7] = text(c.StatusReason)
-	}
-	f[8] = text(c.ReusedFrom)
+	return text(c.StatusReason)
 }
 
 func text(s string) value {

@@ -69,7 +69,7 @@ func (l *Live) bar(b *strings.Builder, s State, width int) {
 	if c.GetFailed() > 0 && failed == 0 && ok < cells {
 		failed = 1 // one failure of a million has to be seen
 	}
-	running := min(max(part(finished(c)+c.GetRunning()+c.GetStarting())-ok-failed, 0), cells-ok-failed)
+	running := min(max(part(finished(c)+c.GetRunning())-ok-failed, 0), cells-ok-failed)
 	full, half, none := "━", "╌", " "
 	if l.ASCII {
 		full, half, none = "#", "-", "."

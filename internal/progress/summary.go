@@ -61,7 +61,8 @@ func Summary(w io.Writer, r Report) error {
 		}
 		b.WriteByte('\n')
 	}
-	if j.State == volleyv1.JobState_JOB_STATE_FAILED && j.StatusReason != "" && j.StatusReason != usual {
+	// The table of failures says more than the reason of the whole job.
+	if j.State == volleyv1.JobState_JOB_STATE_FAILED && j.StatusReason != "" && len(r.Failures) == 0 {
 		fmt.Fprintf(&b, "  %s\n", render.Clean(j.StatusReason))
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
@@ -86,8 +87,8 @@ func counts(c *volleyv1.Counts) string {
 	}
 	parts = append(parts, ok)
 	add(c.GetFailed(), "failed")
-	add(c.GetRunning()+c.GetStarting(), "running")
-	add(c.GetSubmitted()+c.GetPending()+c.GetRunnable(), "waiting")
+	add(c.GetRunning(), "running")
+	add(c.GetSubmitted()+c.GetPending()+c.GetRunnable()+c.GetStarting(), "waiting")
 	return strings.Join(parts, ", ")
 }
 

@@ -49,14 +49,16 @@ func (p *Plain) Update(s State, now time.Time) {
 	p.meter.Observe(now, s.Job.GetCounts())
 	done, size := finished(s.Job.GetCounts()), max(s.Job.GetSize(), 1)
 	tenth := uint64(float64(done) / float64(size) * 10)
-	if !p.started {
+	if !p.started && !s.Stopping {
 		// What was done before the first look is not progress.
 		p.started, p.last, p.tenth, p.shown = true, now, tenth, done
 		return
 	}
-	if s.Stopping && !p.stop {
-		p.stop = true
-		p.line(s, now, tenth, done)
+	if s.Stopping {
+		if !p.stop {
+			p.stop = true
+			fmt.Fprintf(p.W, "job %s: stopping running tasks\n", s.Job.Id)
+		}
 		return
 	}
 	since := now.Sub(p.last)
@@ -94,19 +96,21 @@ type segment struct {
 // status is the line of counts that both views share.
 func status(s State, m *Meter) []segment {
 	c := s.Job.GetCounts()
+	if s.Stopping {
+		// Counts would show everything that is cancelled as failed.
+		return []segment{{text: fmt.Sprintf("%s of %s done  ", render.Count(c.GetSucceeded()), render.Count(s.Job.GetSize()))}, {text: "stopping running tasks", paint: render.Style{Color: true}.Yellow}}
+	}
 	done := fmt.Sprintf("%s of %s done", render.Count(finished(c)), render.Count(s.Job.GetSize()))
 	if c.GetSkipped() > 0 {
 		done += fmt.Sprintf(" (%s before)", render.Count(c.GetSkipped()))
 	}
 	line := []segment{{text: done}}
-	if n := c.GetRunning() + c.GetStarting(); n > 0 {
+	// Not what is starting: that is with a worker, not on a CPU.
+	if n := c.GetRunning(); n > 0 {
 		line = append(line, segment{text: fmt.Sprintf("  %s running", render.Count(n))})
 	}
 	if c.GetFailed() > 0 {
 		line = append(line, segment{text: fmt.Sprintf("  %s failed", render.Count(c.GetFailed())), paint: render.Style{Color: true}.Red})
-	}
-	if s.Stopping {
-		return append(line, segment{text: "  stopping", paint: render.Style{Color: true}.Yellow})
 	}
 	if r := m.Rate(); r > 0 {
 		line = append(line, segment{text: "  " + rate(r)})
@@ -122,7 +126,7 @@ func rate(perSecond float64) string {
 	switch {
 	case perSecond >= 100:
 		return render.Count(uint64(perSecond+0.5)) + "/s"
-	case perSecond >= 1:
+	case perSecond >= 0.5:
 		return fmt.Sprintf("%.1f/s", perSecond)
 	case perSecond*60 >= 1:
 		return fmt.Sprintf("%.1f/min", perSecond*60)
