@@ -3,6 +3,7 @@
 package runner
 
 import (
+	"bytes"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -320,5 +321,28 @@ func TestCPUQuota(t *testing.T) {
 		if q, p := cpuQuota(milli); [2]int64{q, p} != want {
 			t.Errorf("%d milli: %d per %d, want %v", milli, q, p, want)
 		}
+	}
+}
+
+// TestWarnsOnce: the operator hears that limits are not enforced, once, and
+// only when a task has some.
+func TestWarnsOnce(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	r := newRunner(t, Options{NoCgroups: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	r.noGroups = errNoCgroups
+	r.Run(shell("exit 0"), nil)
+	if log.Len() > 0 {
+		t.Errorf("without limits: %s", log.String())
+	}
+	for range 2 {
+		limited := shell("exit 0")
+		limited.Limits.CPUMilli = 500
+		if res := r.Run(limited, nil); res.Outcome != succeeded {
+			t.Errorf("result %+v", res)
+		}
+	}
+	if n := strings.Count(log.String(), "cgroups are not usable"); n != 1 {
+		t.Errorf("warned %d times: %s", n, log.String())
 	}
 }

@@ -54,7 +54,7 @@
 // forking thread there and back, which v1 permits per thread; writing the id
 // of the started process instead would let it allocate or fork outside first.
 //
-// Where no cgroup is writable New logs it once, memory limits become
+// Where no cgroup is writable the first task with limits logs it once, memory limits become
 // RLIMIT_DATA of every process of the task, and CPU limits are not enforced.
 // RLIMIT_DATA is set while the program is stopped at its first instruction. It
 // counts private writable memory, so that an allocation beyond it fails

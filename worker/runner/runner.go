@@ -49,6 +49,11 @@ type Runner struct {
 	groups  cgroups // nil: none writable
 	rlimits bool    // memory limits by rlimit can be set
 
+	// noGroups is why there are no cgroups; warned of with the first task
+	// that has limits, since most have none and the rest do not care.
+	noGroups error
+	warn     sync.Once
+
 	// ignored swallows signals that the worker was started to ignore.
 	ignored chan os.Signal
 
@@ -90,8 +95,7 @@ func New(opts Options) (*Runner, error) {
 	if !opts.NoCgroups {
 		groups, err := findCgroups(id, log)
 		if err != nil {
-			log.Warn("cgroups not usable; memory limits become RLIMIT_DATA per process, cpu limits are not enforced",
-				"reason", err, "memory_enforced", r.rlimits)
+			r.noGroups = err
 		} else {
 			r.groups = groups
 			log.Debug("cgroups usable", "kind", groups.kind())
@@ -111,6 +115,15 @@ func (r *Runner) Enforcement() string {
 	default:
 		return "none"
 	}
+}
+
+func (r *Runner) warnNoGroups() {
+	r.warn.Do(func() {
+		if r.noGroups != nil {
+			r.log.Warn("cgroups are not usable: memory limits become RLIMIT_DATA of each process, cpu limits are not enforced",
+				"reason", r.noGroups, "memory_enforced", r.rlimits)
+		}
+	})
 }
 
 // Close frees what the runner holds, once its slots are closed and its runs

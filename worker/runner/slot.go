@@ -94,6 +94,7 @@ func (s *Slot) startLimited(t *Task, spec *Spec) error {
 		}
 		return err
 	}
+	s.r.warnNoGroups()
 	t.startedAt = time.Now()
 	var err error
 	if spec.Limits.MemoryBytes > 0 && s.r.rlimits {
