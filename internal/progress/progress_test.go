@@ -186,7 +186,7 @@ func TestSummary(t *testing.T) {
 
 FAILED  REASON                                                                                EXAMPLE
      1  OutOfMemoryError: Container killed due to memory usage, exit code 137 (SIGKILL)       volley logs 3:17
-     1  Job attempt duration exceeded timeout                                                 volley logs 3:3
+     1  Job attempt duration exceeded timeout                                                 volley show 3:3
 
 ranked by val_loss, lowest first
 RANK  INDEX  val_loss    lr  depth    opt

@@ -106,7 +106,12 @@ func Failures(w io.Writer, r Report) error {
 		}
 		example := ""
 		if len(g.Examples) > 0 {
-			example = "volley logs " + client.Ref{ID: r.Job.Id, Index: g.Examples[0], Child: r.Job.Array}.String()
+			// What has no exit code may never have run: its logs are empty.
+			verb := "show"
+			if g.ExitCode != nil {
+				verb = "logs"
+			}
+			example = "volley " + verb + " " + client.Ref{ID: r.Job.Id, Index: g.Examples[0], Child: r.Job.Array}.String()
 		}
 		t.Add(render.Count(g.Count), render.Truncate(Kind(g), 100), example)
 		t.Paint(0, r.Style.Red)
