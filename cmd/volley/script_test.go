@@ -35,6 +35,8 @@ func TestScripts(t *testing.T) {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "config"))
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
+			// Under -race every process would sleep a second before it exits.
+			e.Setenv("GORACE", "atexit_sleep_ms=0")
 			for _, name := range []string{"PORT", "PORT2"} {
 				p, err := freePort()
 				if err != nil {
