@@ -72,7 +72,7 @@ func (d *socketDir) close() error {
 type taskSocket struct {
 	variable string // VOLLEY_SOCKET=…
 	path     string
-	listener *net.UnixListener
+	listener *os.File
 	raw      syscall.RawConn
 	loop     sync.WaitGroup
 
@@ -93,9 +93,9 @@ func (d *socketDir) listen() (*taskSocket, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("worker: task socket: %w", err)
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err := listenUnix(path)
 	if err != nil {
-		return nil, fmt.Errorf("worker: task socket: %w", err)
+		return nil, fmt.Errorf("worker: task socket %s: %w", path, err)
 	}
 	raw, err := l.SyscallConn()
 	if err != nil {
@@ -231,6 +231,32 @@ func (s *taskSocket) close() {
 		_ = c.Close() // wakes its reader
 	}
 	s.mu.Unlock()
-	_ = s.listener.Close() // removes the file
+	// Both fail only when the data directory has gone.
+	_ = s.listener.Close()
+	_ = os.Remove(s.path)
 	s.loop.Wait()
+}
+
+// listenUnix listens as net.ListenUnix does, on a file whose readiness can be
+// waited for without accepting: net's listeners refuse that.
+func listenUnix(path string) (*os.File, error) {
+	syscall.ForkLock.RLock()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fd)
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err = syscall.SetNonblock(fd, true); err == nil {
+		err = os.NewSyscallError("bind", syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}))
+	}
+	if err == nil {
+		err = os.NewSyscallError("listen", syscall.Listen(fd, maxTaskConns))
+	}
+	if err != nil {
+		return nil, errors.Join(err, syscall.Close(fd))
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
