@@ -34,6 +34,10 @@ const maxInFlight = 2
 const (
 	maxBatchEntries = 4096
 	maxBatchBytes   = 8 << 20
+	// maxEntryBytes is the largest command. With a batch that is full but for
+	// one byte it must still fit a record: a record that the journal refuses
+	// ends the engine, and a client must not be able to cause that.
+	maxEntryBytes = journal.MaxRecord - 2*maxBatchBytes
 )
 
 // Options of a Core. The zero value means the defaults.
@@ -218,7 +222,10 @@ func (c *Core) Do(now time.Time, e *journalv1.Entry, reply Reply) {
 		}
 		return
 	}
-	r, err := c.apply(now, e)
+	r, err := state.Result{}, tooLarge(e)
+	if err == nil {
+		r, err = c.apply(now, e)
+	}
 	switch {
 	case reply == nil:
 	case err != nil:
@@ -257,6 +264,13 @@ func (c *Core) apply(now time.Time, e *journalv1.Entry) (state.Result, error) {
 	c.open.effects = append(c.open.effects, effects...)
 	c.note(now, e)
 	return r, nil
+}
+
+func tooLarge(e *journalv1.Entry) error {
+	if n := entrySize(e); n > maxEntryBytes {
+		return fmt.Errorf("%w: the command has %d bytes, at most %d are allowed", state.ErrInvalid, n, maxEntryBytes)
+	}
+	return nil
 }
 
 // entrySize measures what can be large; the rest is not worth the walk.
@@ -432,8 +446,12 @@ func (c *Core) cut() error {
 	return nil
 }
 
-// fail answers everything that waits: its outcome is not known.
+// fail answers everything that waits: its outcome is not known. Whoever waits
+// is told that the engine stops, whatever broke below it.
 func (c *Core) fail(err error) {
+	if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrStopped) {
+		err = fmt.Errorf("%w: %w", ErrStopped, err)
+	}
 	c.leading = false
 	waiting := append(c.inFlight, c.open)
 	c.inFlight, c.open = nil, batch{}
