@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -104,8 +105,8 @@ func (f *fake) ListJobs(_ context.Context, r *volleyv1.ListJobsRequest) (*volley
 	_, _ = fmt.Sscan(r.PageToken, &from)
 	out := &volleyv1.ListJobsResponse{}
 	seen := 0
-	for i := len(f.jobs) - 1; i >= 0; i-- {
-		if r.Name != "" && r.Name != f.jobs[i].Name {
+	for _, j := range slices.Backward(f.jobs) {
+		if r.Name != "" && r.Name != j.Name {
 			continue
 		}
 		if seen >= from+2 {
@@ -113,7 +114,7 @@ func (f *fake) ListJobs(_ context.Context, r *volleyv1.ListJobsRequest) (*volley
 			break
 		}
 		if seen >= from {
-			out.Jobs = append(out.Jobs, f.jobs[i])
+			out.Jobs = append(out.Jobs, j)
 		}
 		seen++
 	}

@@ -157,8 +157,12 @@ func TestRequests(t *testing.T) {
 		t.Errorf("%v, %v", r, err)
 	}
 	for _, bad := range []lsOptions{
-		{sort: ""}, {sort: "unspecified"}, {sort: "created", limit: -1}, {sort: "created", states: []string{"unspecified"}},
-		{sort: "created", labels: []string{"=x"}}, {sort: "created", since: -1},
+		{sort: ""},
+		{sort: "unspecified"},
+		{sort: "created", limit: -1},
+		{sort: "created", states: []string{"unspecified"}},
+		{sort: "created", labels: []string{"=x"}},
+		{sort: "created", since: -1},
 	} {
 		if _, err := bad.request(now); exitStatus(t.Context(), err) != exitUsage {
 			t.Errorf("%+v: %v", bad, err)

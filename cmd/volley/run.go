@@ -211,10 +211,11 @@ func planText(p *volleyv1.PlanJobResponse, noun string) string {
 	if len(parts) > 0 {
 		text += ": " + strings.Join(parts, ", ")
 	}
+	said := []string{text}
 	for _, reason := range p.Reasons {
-		text += "; " + render.Clean(reason)
+		said = append(said, render.Clean(reason))
 	}
-	return text
+	return strings.Join(said, "; ")
 }
 
 // stop terminates the job and follows it to its end. The context has ended:

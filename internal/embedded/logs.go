@@ -67,7 +67,7 @@ func (in *Instance) localLogs(ctx context.Context, ref client.Ref, req *volleyv1
 	if err != nil {
 		return fmt.Errorf("read logs of %s: %w", ref, err)
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }()
 	key := output.Ref{Job: job, Index: ref.Index, Attempt: attempt}
 	info, err := store.Lookup(key)
 	if err != nil {

@@ -40,7 +40,7 @@ func (o ordered) Fields() []parquet.Field {
 func (o ordered) GoType() reflect.Type { return reflect.TypeFor[struct{}]() }
 
 type parquetEncoder struct {
-	w     *parquet.Writer
+	w     *parquet.GenericWriter[any]
 	cols  []*column
 	batch []parquet.Row
 }
@@ -66,7 +66,7 @@ func newParquet(w io.Writer, cols []*column) *parquetEncoder {
 	}
 	return &parquetEncoder{
 		cols: cols,
-		w: parquet.NewWriter(w, parquet.NewSchema("result", g),
+		w: parquet.NewGenericWriter[any](w, parquet.NewSchema("result", g),
 			parquet.Compression(&parquet.Zstd), parquet.MaxRowsPerRowGroup(rowGroup), parquet.CreatedBy("volley", "", "")),
 	}
 }
