@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -54,13 +56,16 @@ type Server struct {
 	log     *slog.Logger
 	started time.Time
 	hub     *hub
+	points  *pointCache
+	// planning has a token for each comparison with earlier jobs under way.
+	planning chan struct{}
 }
 
 // New makes a server.
 func New(c Config) *Server {
 	return &Server{
 		engine: c.Engine, workers: c.Workers, blobs: c.Blobs, version: c.Version, log: c.Logger,
-		started: time.Now(), hub: newHub(),
+		started: time.Now(), hub: newHub(c.Engine), points: newPointCache(), planning: make(chan struct{}, maxPlanning),
 	}
 }
 
@@ -74,7 +79,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 // Release takes the effects of a durable batch, see engine.Release.
 func (s *Server) Release(_ *state.State, effects []state.Effect) { s.hub.release(effects) }
 
-// Close ends all watches.
+// Close ends all watches. It does not wait for their calls to return.
 func (s *Server) Close() { s.hub.close() }
 
 // toStatus maps what went wrong to a gRPC status, once for the whole service.
@@ -104,10 +109,22 @@ func toStatus(err error) error {
 }
 
 func notFound(id string) error {
-	return status.Errorf(codes.NotFound, "there is no job %q", id)
+	return status.Errorf(codes.NotFound, "there is no job %q", clip(id))
 }
 
-// job runs f with the job (and child) that an id names.
+// clip keeps errors short whatever the input.
+func clip(text string) string {
+	const most = 200
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
+}
+
+func formatID(job uint64) string { return strconv.FormatUint(job, 10) }
+
+// job runs f in a view with the job (and child) that an id names. When it
+// returns an error, f may have run or not.
 func (s *Server) job(ctx context.Context, id string, f func(st *state.State, j *state.Job, child *uint64)) error {
 	var err error
 	verr := s.engine.View(ctx, func(st *state.State) {
@@ -131,4 +148,45 @@ func (s *Server) job(ctx context.Context, id string, f func(st *state.State, j *
 		return toStatus(verr)
 	}
 	return err
+}
+
+// whole is job for calls that are about a job as a whole.
+func (s *Server) whole(ctx context.Context, id string, f func(st *state.State, j *state.Job)) error {
+	var refused error
+	err := s.job(ctx, id, func(st *state.State, j *state.Job, child *uint64) {
+		if child != nil {
+			refused = status.Errorf(codes.InvalidArgument, "job_id %q names one task: name the job, %s", id, j.IDString())
+			return
+		}
+		f(st, j)
+	})
+	if err != nil {
+		return err
+	}
+	return refused
+}
+
+// byNumber is whole for a job that was looked up before: a name may mean
+// another job by now.
+func (s *Server) byNumber(ctx context.Context, job uint64, f func(st *state.State, j *state.Job)) error {
+	return s.whole(ctx, formatID(job), f)
+}
+
+// lookup finds a job by id, id:index, name or name:index (the newest of it).
+func lookup(st *state.State, id string) (job, index uint64, child, ok bool) {
+	if job, index, child, ok := state.ParseID(id); ok && st.Job(job) != nil {
+		return job, index, child, true
+	}
+	name, tail, child := strings.Cut(id, ":")
+	ids := st.JobsNamed(name)
+	if len(ids) == 0 {
+		return 0, 0, false, false
+	}
+	job = ids[len(ids)-1]
+	if child {
+		if _, index, _, ok = state.ParseID(formatID(job) + ":" + tail); !ok {
+			return 0, 0, false, false
+		}
+	}
+	return job, index, child, true
 }

@@ -5,11 +5,11 @@ package api
 import (
 	"context"
 	"fmt"
-	"time"
+	"unicode/utf8"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/volley-batch/volley/coordinator/scheduler"
 	"github.com/volley-batch/volley/coordinator/state"
@@ -25,6 +25,7 @@ func (s *Server) DescribeJobs(ctx context.Context, req *volleyv1.DescribeJobsReq
 		return nil, status.Errorf(codes.InvalidArgument, "job_ids has %d entries, at most %d are allowed", n, maxDescribe)
 	}
 	out := &volleyv1.DescribeJobsResponse{}
+	var jobs []uint64
 	var specs []*volleyv1.JobSpec
 	err := s.engine.View(ctx, func(st *state.State) {
 		for _, id := range req.GetJobIds() {
@@ -44,7 +45,7 @@ func (s *Server) DescribeJobs(ctx context.Context, req *volleyv1.DescribeJobsReq
 				d.Spec = j.Spec
 			}
 			out.Jobs = append(out.Jobs, d)
-			specs = append(specs, j.Spec)
+			jobs, specs = append(jobs, job), append(specs, j.Spec)
 		}
 	})
 	if err != nil {
@@ -54,13 +55,22 @@ func (s *Server) DescribeJobs(ctx context.Context, req *volleyv1.DescribeJobsReq
 		if d.Child == nil || specs[n].GetSpace() == nil {
 			continue
 		}
-		if p, err := newPoints(specs[n]); err == nil {
+		if p, err := s.points.of(jobs[n], specs[n]); err == nil {
 			d.Child.Params = p.params(d.Child.GetIndex())
 			p.close()
 		}
 	}
+	// Specs and outputs may be megabytes each: better a refusal that says what
+	// to do than an answer that the transport breaks off.
+	if size := proto.Size(out); size > maxAnswer {
+		return nil, status.Errorf(codes.ResourceExhausted, "the answer for %d job_ids has %d MiB, at most %d MiB can be sent: ask for fewer, or without with_spec",
+			len(req.GetJobIds()), size>>20, maxAnswer>>20)
+	}
 	return out, nil
 }
+
+// maxAnswer bounds one message, safely below what the transport allows.
+const maxAnswer = 60 << 20
 
 func depends(j *state.Job) []*volleyv1.Dependency {
 	var out []*volleyv1.Dependency
@@ -71,76 +81,12 @@ func depends(j *state.Job) []*volleyv1.Dependency {
 		case d.Index != nil:
 			dep.JobId = fmt.Sprintf("%d:%d", d.GetJob(), d.GetIndex())
 		default:
-			dep.JobId = fmt.Sprint(d.GetJob())
+			dep.JobId = formatID(d.GetJob())
 		}
 		out = append(out, dep)
 	}
 	return out
 }
-
-// WatchJob implements JobService.
-func (s *Server) WatchJob(req *volleyv1.WatchJobRequest, stream grpc.ServerStreamingServer[volleyv1.WatchJobResponse]) error {
-	ctx := stream.Context()
-	interval := 100 * time.Millisecond
-	if req.GetMinIntervalMs() > 0 {
-		interval = time.Duration(req.GetMinIntervalMs()) * time.Millisecond
-	}
-	var id uint64
-	if err := s.job(ctx, req.GetJobId(), func(_ *state.State, j *state.Job, _ *uint64) { id = j.ID }); err != nil {
-		return err
-	}
-	changed, stop := s.hub.watch(id)
-	defer stop()
-	for {
-		var job *volleyv1.Job
-		terminal := false
-		if err := s.job(ctx, fmt.Sprint(id), func(_ *state.State, j *state.Job, _ *uint64) {
-			job, terminal = j.Proto(), j.Terminal()
-		}); err != nil {
-			return err
-		}
-		if err := stream.Send(&volleyv1.WatchJobResponse{Job: job}); err != nil {
-			return err
-		}
-		if terminal {
-			return nil
-		}
-		pause := time.NewTimer(interval)
-		for waiting := true; waiting; {
-			select {
-			case <-changed:
-				waiting = false
-			case <-ctx.Done():
-				pause.Stop()
-				return toStatus(ctx.Err())
-			case <-s.hub.closed:
-				pause.Stop()
-				return toStatus(errStopping)
-			}
-		}
-		// The end is told at once, all else at most once in an interval.
-		for due := false; !due; {
-			if err := s.job(ctx, fmt.Sprint(id), func(_ *state.State, j *state.Job, _ *uint64) { due = j.Terminal() }); err != nil {
-				pause.Stop()
-				return err
-			}
-			if due {
-				break
-			}
-			select {
-			case <-pause.C:
-				due = true
-			case <-changed:
-			case <-ctx.Done():
-				pause.Stop()
-				return toStatus(ctx.Err())
-			}
-		}
-		pause.Stop()
-	}
-}
-
-var errStopping = status.Error(codes.Unavailable, "the coordinator is stopping")
 
 // CancelJob implements JobService.
 func (s *Server) CancelJob(ctx context.Context, req *volleyv1.CancelJobRequest) (*volleyv1.CancelJobResponse, error) {
@@ -155,8 +101,8 @@ func (s *Server) TerminateJob(ctx context.Context, req *volleyv1.TerminateJobReq
 const maxReason = 1024
 
 func (s *Server) stop(ctx context.Context, id, reason string, terminate bool) error {
-	if len(reason) > maxReason {
-		return status.Errorf(codes.InvalidArgument, "reason has %d characters, at most %d are allowed", len(reason), maxReason)
+	if n := utf8.RuneCountInString(reason); n > maxReason {
+		return status.Errorf(codes.InvalidArgument, "reason has %d characters, at most %d are allowed", n, maxReason)
 	}
 	op := &journalv1.Cancel{Reason: reason, Terminate: terminate}
 	if err := s.job(ctx, id, func(_ *state.State, j *state.Job, child *uint64) { op.Job, op.Index = j.ID, child }); err != nil {
@@ -169,14 +115,8 @@ func (s *Server) stop(ctx context.Context, id, reason string, terminate bool) er
 // RerunJob implements JobService.
 func (s *Server) RerunJob(ctx context.Context, req *volleyv1.RerunJobRequest) (*volleyv1.RerunJobResponse, error) {
 	op := &journalv1.Rerun{FailedOnly: req.GetFailedOnly()}
-	single := false
-	if err := s.job(ctx, req.GetJobId(), func(_ *state.State, j *state.Job, child *uint64) {
-		op.Job, single = j.ID, child != nil
-	}); err != nil {
+	if err := s.whole(ctx, req.GetJobId(), func(_ *state.State, j *state.Job) { op.Job = j.ID }); err != nil {
 		return nil, err
-	}
-	if single {
-		return nil, status.Errorf(codes.InvalidArgument, "%s names one task: name the job, its failed tasks run again", req.GetJobId())
 	}
 	r, err := s.engine.Do(ctx, &journalv1.Entry{Op: &journalv1.Entry_Rerun{Rerun: op}})
 	if err != nil {

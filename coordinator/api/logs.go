@@ -4,8 +4,8 @@ package api
 
 import (
 	"context"
-	"errors"
-	"io"
+	"slices"
+	"strconv"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -21,6 +21,9 @@ import (
 func (s *Server) ReadLogs(req *volleyv1.ReadLogsRequest, stream grpc.ServerStreamingServer[volleyv1.ReadLogsResponse]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
+	if err := checkLogs(req); err != nil {
+		return err
+	}
 	at, err := s.findAttempt(ctx, req)
 	if err != nil {
 		return err
@@ -53,133 +56,101 @@ func (s *Server) ReadLogs(req *volleyv1.ReadLogsRequest, stream grpc.ServerStrea
 	return toStatus(first)
 }
 
-type attemptPlace struct {
-	job, index uint64
-	worker     uint32
-	attempt    uint32
+func checkLogs(req *volleyv1.ReadLogsRequest) error {
+	if req.GetTailBytes() < 0 {
+		return invalid("tail_bytes %d must not be negative", req.GetTailBytes())
+	}
+	for n, which := range req.GetStreams() {
+		if which != volleyv1.LogStream_LOG_STREAM_STDOUT && which != volleyv1.LogStream_LOG_STREAM_STDERR {
+			return invalid("streams[%d] %s must be STDOUT or STDERR", n, which)
+		}
+		if slices.Contains(req.GetStreams()[:n], which) {
+			return invalid("streams[%d] %s is there twice", n, which)
+		}
+	}
+	return nil
 }
 
-func (s *Server) findAttempt(ctx context.Context, req *volleyv1.ReadLogsRequest) (at attemptPlace, err error) {
+type attemptPlace struct {
+	job, index uint64
+	// child: the request named one.
+	child   bool
+	worker  uint32
+	attempt uint32
+}
+
+// findAttempt says where the output is. With follow it waits until the attempt
+// has started or can never start.
+func (s *Server) findAttempt(ctx context.Context, req *volleyv1.ReadLogsRequest) (attemptPlace, error) {
 	id := req.GetJobId()
+	var w *watcher
+	defer func() {
+		if w != nil {
+			w.close()
+		}
+	}()
 	for {
-		var found, ended bool
-		var reused string
-		var changed <-chan struct{}
-		var stop func()
+		var at attemptPlace
+		var wait bool
 		var refused error
-		err = s.job(ctx, id, func(st *state.State, j *state.Job, child *uint64) {
-			if child == nil && j.Array {
-				refused = status.Errorf(codes.InvalidArgument, "job %s has %d tasks: name one, as in %s:0", j.IDString(), j.Size, j.IDString())
+		var published <-chan struct{}
+		err := s.job(ctx, id, func(st *state.State, j *state.Job, child *uint64) {
+			at, wait, refused = locate(st, j, child, req)
+			if !wait {
 				return
 			}
-			at.job = j.ID
-			if child != nil {
-				at.index = *child
+			if w == nil {
+				w, _ = s.hub.watch(j, defaultInterval)
 			}
-			c := st.Child(j, at.index)
-			reused = c.GetReusedFrom()
-			at.worker, at.attempt, found = st.AttemptNode(j, at.index, req.GetAttempt())
-			ended = j.Terminal() || c.GetState() == volleyv1.JobState_JOB_STATE_SUCCEEDED || c.GetState() == volleyv1.JobState_JOB_STATE_FAILED
-			changed, stop = s.hub.watch(j.ID)
+			_, published = w.newest()
 		})
 		if err == nil {
 			err = refused
 		}
-		if err != nil {
+		if err != nil || !wait {
 			return at, err
 		}
-		if reused != "" {
-			stop()
-			return at, status.Errorf(codes.NotFound, "%s was not run: its result was taken over from job %s, see that job's output", id, reused)
-		}
-		if found || ended || !req.GetFollow() {
-			stop()
-			switch {
-			case found:
-				return at, nil
-			case req.GetAttempt() > 0:
-				return at, status.Errorf(codes.NotFound, "%s has no attempt %d", id, req.GetAttempt())
-			default:
-				return at, status.Errorf(codes.NotFound, "%s has not started, so it has no output", id)
-			}
+		// From here on by number: the name may come to mean another job.
+		if id = formatID(at.job); at.child {
+			id += ":" + strconv.FormatUint(at.index, 10)
 		}
 		select {
-		case <-changed:
-			stop()
+		case <-published:
 		case <-ctx.Done():
-			stop()
 			return at, toStatus(ctx.Err())
 		case <-s.hub.closed:
-			stop()
 			return at, errStopping
 		}
 	}
 }
 
-// FindMissingBlobs implements BlobService.
-func (s *Server) FindMissingBlobs(_ context.Context, req *volleyv1.FindMissingBlobsRequest) (*volleyv1.FindMissingBlobsResponse, error) {
-	out := &volleyv1.FindMissingBlobsResponse{}
-	for _, d := range req.GetDigests() {
-		has, err := s.blobs.Has(d)
-		if err != nil {
-			return nil, toStatus(err)
-		}
-		if !has {
-			out.Digests = append(out.Digests, d)
-		}
+// locate finds the attempt that a request names; wait says that it may still
+// come.
+func locate(st *state.State, j *state.Job, child *uint64, req *volleyv1.ReadLogsRequest) (at attemptPlace, wait bool, err error) {
+	if child == nil && j.Array {
+		return at, false, invalid("job_id %q has %d tasks: name one, as in %s:0", clip(req.GetJobId()), j.Size, j.IDString())
 	}
-	return out, nil
-}
-
-// PutBlob implements BlobService.
-func (s *Server) PutBlob(stream grpc.ClientStreamingServer[volleyv1.PutBlobRequest, volleyv1.PutBlobResponse]) error {
-	m, err := stream.Recv()
-	if err != nil {
-		return err
+	at.job = j.ID
+	if child != nil {
+		at.index, at.child = *child, true
 	}
-	w, err := s.blobs.Create(m.GetDigest())
-	if err != nil {
-		return toStatus(err)
+	c := st.Child(j, at.index)
+	if c.GetReusedFrom() != "" {
+		return at, false, status.Errorf(codes.NotFound, "%s was not run: its result was taken over from job %s, see that job's output", clip(req.GetJobId()), c.GetReusedFrom())
 	}
-	for {
-		if _, err := w.Write(m.GetData()); err != nil {
-			w.Abort()
-			return toStatus(err)
-		}
-		if m, err = stream.Recv(); errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			w.Abort()
-			return err
-		}
+	var found bool
+	if at.worker, at.attempt, found = st.AttemptNode(j, at.index, req.GetAttempt()); found {
+		return at, false, nil
 	}
-	if err := w.Commit(); err != nil {
-		return toStatus(err)
-	}
-	return stream.SendAndClose(&volleyv1.PutBlobResponse{})
-}
-
-// GetBlob implements BlobService.
-func (s *Server) GetBlob(req *volleyv1.GetBlobRequest, stream grpc.ServerStreamingServer[volleyv1.GetBlobResponse]) error {
-	f, err := s.blobs.Open(req.GetDigest())
-	if err != nil {
-		return toStatus(err)
-	}
-	defer f.Close()
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := f.Read(buf)
-		if n > 0 {
-			if err := stream.Send(&volleyv1.GetBlobResponse{Data: buf[:n]}); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return status.Errorf(codes.Internal, "read blob: %v", err)
-		}
+	ended := j.Terminal() || c.GetState() == succeeded || c.GetState() == volleyv1.JobState_JOB_STATE_FAILED
+	switch {
+	case req.GetFollow() && !ended:
+		return at, true, nil
+	case req.GetAttempt() > 0:
+		return at, false, status.Errorf(codes.NotFound, "%s has no attempt %d", clip(req.GetJobId()), req.GetAttempt())
+	case ended:
+		return at, false, status.Errorf(codes.NotFound, "%s ended without having started, so it has no output: %s", clip(req.GetJobId()), c.GetStatusReason())
+	default:
+		return at, false, status.Errorf(codes.NotFound, "%s has not started, so it has no output", clip(req.GetJobId()))
 	}
 }

@@ -3,12 +3,10 @@
 package api
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
-
-	"google.golang.org/protobuf/proto"
 
 	"github.com/volley-batch/volley/coordinator/state"
 	journalv1 "github.com/volley-batch/volley/proto/volley/journal/v1"
@@ -16,59 +14,79 @@ import (
 	"github.com/volley-batch/volley/sharding"
 )
 
-// maxReuse is the largest number of points for which earlier results are
-// looked for point by point; a repeated submit of the very same spec is
-// recognised at any size.
-const maxReuse = 1 << 20
+const (
+	// maxReuse is the largest number of points for which earlier results are
+	// looked for point by point; a repeated submit of the very same points is
+	// recognised at any size.
+	maxReuse = 1 << 20
+	// maxEarlierPoints is how many points of earlier jobs are looked at for it.
+	maxEarlierPoints = 4 * maxReuse
+	// maxEarlier is how many earlier jobs of a name are looked at.
+	maxEarlier = 32
+	// maxPlanning is how many comparisons run at a time: one takes up to 200 MiB.
+	maxPlanning = 2
+	// blocksPerView is how many blocks of 1024 records one view walks.
+	blocksPerView = 64
+)
 
-// maxEarlier is how many earlier jobs of a name are looked at.
-const maxEarlier = 32
-
-// earlier is a job that ran before, as much of it as planning needs.
+// earlier is the work of one or more jobs that ran before: jobs whose indexes
+// mean the same are one, so that repeating a job a hundred times does not make
+// planning a hundred times as long.
 type earlier struct {
-	id   uint64
-	size uint64
-	spec *volleyv1.JobSpec
+	points *points
+	runs   []doneRun
+	// done is all that has succeeded in one of them.
 	done *sharding.Set
+}
+
+// doneRun is what one job adds to the work: what no newer one has done.
+type doneRun struct {
+	job uint64
+	set *sharding.Set
+}
+
+func (e *earlier) jobOf(i uint64) uint64 {
+	for _, r := range e.runs {
+		if r.set.Contains(i) {
+			return r.job
+		}
+	}
+	return 0
 }
 
 // plan is what a submit with reuse would do.
 type plan struct {
-	reuse   []*journalv1.Reuse
-	answer  *volleyv1.PlanJobResponse
-	skipped uint64
+	reuse  []*journalv1.Reuse
+	answer *volleyv1.PlanJobResponse
 }
 
 // planJob compares a spec with the earlier jobs of its name.
 func (s *Server) planJob(ctx context.Context, p *points) (*plan, error) {
-	before, err := s.earlierJobs(ctx, p.spec.GetName())
+	select {
+	case s.planning <- struct{}{}:
+		defer func() { <-s.planning }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	out := &plan{answer: &volleyv1.PlanJobResponse{Total: p.size()}}
+	before, newest, err := s.earlierWork(ctx, p, out)
 	if err != nil {
 		return nil, err
 	}
-	size := p.size()
-	out := &plan{answer: &volleyv1.PlanJobResponse{Total: size}}
-	if len(before) == 0 {
-		out.answer.NewPoints = size
+	if newest == nil {
+		out.answer.NewPoints = p.size()
 		return out, nil
 	}
-	newest := before[0]
-	out.answer.PreviousJobId = fmt.Sprint(newest.id)
-	out.answer.Reasons = differences(p.spec, newest)
-	if newest.size == size && sameWork(p.spec, newest.spec) {
-		for r := range newest.done.Ranges() {
-			out.add(r.First, newest.id, r.First, r.Count)
-		}
-		if len(before) == 1 || out.skipped == size || size > maxReuse {
-			out.answer.Reused = out.skipped
-			out.answer.Failed = size - out.skipped
-			return out, nil
-		}
-		out.reuse, out.skipped = nil, 0
+	out.answer.Reasons = append(differences(p.spec, newest), out.answer.Reasons...)
+	same := slices.IndexFunc(before, func(e *earlier) bool { return e.points.sameIndexes(p) })
+	if same >= 0 && (len(before) == 1 || before[same].done.Len() == p.size()) || same >= 0 && p.size() > maxReuse {
+		out.takeAll(before[same])
+		return out, nil
 	}
-	if size > maxReuse {
-		out.answer.NewPoints = size
+	if p.size() > maxReuse {
+		out.answer.NewPoints = p.size()
 		out.answer.Reasons = append(out.answer.Reasons,
-			fmt.Sprintf("%d points are too many to compare one by one (%d at most): all of them run", size, maxReuse))
+			fmt.Sprintf("%d points are too many to compare one by one (%d at most): all of them run", p.size(), maxReuse))
 		return out, nil
 	}
 	if err := out.compare(ctx, p, before); err != nil {
@@ -77,63 +95,84 @@ func (s *Server) planJob(ctx context.Context, p *points) (*plan, error) {
 	return out, nil
 }
 
-func (p *plan) add(first, job, fromFirst, count uint64) {
-	p.skipped += count
+// takeAll takes over the results of the same points, without looking at them.
+func (p *plan) takeAll(e *earlier) {
+	for _, d := range e.runs {
+		for r := range d.set.Ranges() {
+			p.reuse = append(p.reuse, &journalv1.Reuse{First: r.First, Count: r.Count, FromJob: d.job, FromFirst: r.First})
+		}
+	}
+	slices.SortFunc(p.reuse, func(a, b *journalv1.Reuse) int { return cmp.Compare(a.GetFirst(), b.GetFirst()) })
+	p.answer.Reused = e.done.Len()
+	p.answer.Failed = p.answer.GetTotal() - e.done.Len()
+}
+
+func (p *plan) add(first, job, fromFirst uint64) {
+	p.answer.Reused++
 	if n := len(p.reuse); n > 0 {
 		l := p.reuse[n-1]
 		if l.FromJob == job && l.First+l.Count == first && l.FromFirst+l.Count == fromFirst {
-			l.Count += count
+			l.Count++
 			return
 		}
 	}
-	p.reuse = append(p.reuse, &journalv1.Reuse{First: first, Count: count, FromJob: job, FromFirst: fromFirst})
+	p.reuse = append(p.reuse, &journalv1.Reuse{First: first, Count: 1, FromJob: job, FromFirst: fromFirst})
 }
 
-type place struct {
-	job, index uint64
-}
+// place is where a point was found; job 0: not finished there.
+type place struct{ job, index uint64 }
 
 // compare looks every point up among those of the earlier jobs, the newest
-// first.
+// first. Only the new job's points are kept in memory.
 func (p *plan) compare(ctx context.Context, now *points, before []*earlier) error {
-	done := map[sharding.ID]place{}
-	known := map[sharding.ID]bool{}  // identities of any earlier point
-	params := map[sharding.ID]bool{} // parameters of any earlier point
-	left := maxReuse
+	size := now.size()
+	ids, params := make([]sharding.ID, size), make([]sharding.ID, size)
+	found := make(map[sharding.ID]place, size) // of those that some job had
+	wanted := make(map[sharding.ID]bool, size)
+	hadParams := make(map[sharding.ID]bool, size)
+	err := eachPoint(ctx, now, func(i uint64, id, par sharding.ID) {
+		ids[i], params[i] = id, par
+		wanted[id] = true
+		hadParams[par] = false
+	})
+	if err != nil {
+		return err
+	}
+	left := uint64(maxEarlierPoints)
 	for _, e := range before {
-		if e.size > uint64(left) {
+		if e.points.size() > left {
+			p.answer.Reasons = append(p.answer.Reasons,
+				fmt.Sprintf("the %d points of job %d were not compared: %d earlier points at most are", e.points.size(), e.runs[0].job, maxEarlierPoints))
 			continue
 		}
-		left -= int(e.size)
-		old, err := newPoints(e.spec)
-		if err != nil {
-			continue // written by another version: nothing can be said
-		}
-		for i := range e.size {
-			if i&0xfff == 0 && ctx.Err() != nil {
-				old.close()
-				return ctx.Err()
+		left -= e.points.size()
+		if err := eachPoint(ctx, e.points, func(i uint64, id, par sharding.ID) {
+			if had, ok := hadParams[par]; ok && !had {
+				hadParams[par] = true
 			}
-			id, par := old.identity(i)
-			known[id], params[par] = true, true
-			if _, ok := done[id]; !ok && e.done.Contains(i) {
-				done[id] = place{e.id, i}
+			if !wanted[id] {
+				return
 			}
+			at, ok := found[id]
+			if at.job != 0 {
+				return
+			}
+			if e.done.Contains(i) {
+				found[id] = place{e.jobOf(i), i}
+			} else if !ok {
+				found[id] = place{}
+			}
+		}); err != nil {
+			return err
 		}
-		old.close()
 	}
-	for i := range now.size() {
-		if i&0xfff == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		id, par := now.identity(i)
-		switch from, ok := done[id]; {
-		case ok:
-			p.add(i, from.job, from.index, 1)
-			p.answer.Reused++
-		case known[id]:
+	for i := range size {
+		switch at, known := found[ids[i]]; {
+		case at.job != 0:
+			p.add(i, at.job, at.index)
+		case known:
 			p.answer.Failed++
-		case params[par]:
+		case hadParams[params[i]]:
 			p.answer.Changed++
 		default:
 			p.answer.NewPoints++
@@ -142,71 +181,85 @@ func (p *plan) compare(ctx context.Context, now *points, before []*earlier) erro
 	return nil
 }
 
-// earlierJobs copies what is needed of the jobs of a name, newest first.
-func (s *Server) earlierJobs(ctx context.Context, name string) ([]*earlier, error) {
-	var jobs []*earlier
-	err := s.engine.View(ctx, func(st *state.State) {
-		ids := st.JobsNamed(name)
+// eachPoint calls f with the identities of all points, until ctx ends.
+func eachPoint(ctx context.Context, p *points, f func(i uint64, id, params sharding.ID)) error {
+	for i := range p.size() {
+		if i&0xfff == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		id, par, err := p.identity(i)
+		if err != nil {
+			return err
+		}
+		f(i, id, par)
+	}
+	return nil
+}
+
+// earlierJob is what one view copies of a job.
+type earlierJob struct {
+	id     uint64
+	size   uint64
+	spec   *volleyv1.JobSpec
+	blocks []uint64
+}
+
+// earlierWork collects what the jobs of the name have done, newest first.
+func (s *Server) earlierWork(ctx context.Context, now *points, out *plan) (list []*earlier, newest *earlierJob, err error) {
+	var jobs []*earlierJob
+	if err := s.engine.View(ctx, func(st *state.State) {
+		ids := st.JobsNamed(now.spec.GetName())
 		for _, id := range slices.Backward(ids[max(0, len(ids)-maxEarlier):]) {
 			j := st.Job(id)
-			e := &earlier{id: id, size: j.Size, spec: j.Spec, done: new(sharding.Set)}
-			for i := range j.Succeeded() {
-				e.done.Add(i)
+			jobs = append(jobs, &earlierJob{id: id, size: j.Size, spec: j.Spec, blocks: j.Blocks()})
+		}
+	}); err != nil {
+		return nil, nil, err
+	}
+	if len(jobs) == 0 {
+		return nil, nil, nil
+	}
+	out.answer.PreviousJobId = formatID(jobs[0].id)
+	for _, j := range jobs {
+		done, err := s.succeeded(ctx, j)
+		if err != nil {
+			return nil, nil, err
+		}
+		p, err := s.points.of(j.id, j.spec)
+		if err != nil {
+			continue // written by another version: nothing can be said
+		}
+		p.close()
+		at := slices.IndexFunc(list, func(e *earlier) bool { return e.points.sameIndexes(p) })
+		if at < 0 {
+			list = append(list, &earlier{points: p, done: new(sharding.Set)})
+			at = len(list) - 1
+		}
+		e := list[at]
+		done.Subtract(e.done)
+		e.done.Union(done)
+		e.runs = append(e.runs, doneRun{j.id, done})
+	}
+	return list, jobs[0], nil
+}
+
+// succeeded reads which children of a job have, some blocks at a time. What a
+// rerun takes away meanwhile is looked at again when the submit is applied.
+func (s *Server) succeeded(ctx context.Context, j *earlierJob) (*sharding.Set, error) {
+	set := new(sharding.Set)
+	slices.Sort(j.blocks)
+	for part := range slices.Chunk(j.blocks, blocksPerView) {
+		if err := s.engine.View(ctx, func(st *state.State) {
+			if job := st.Job(j.id); job != nil {
+				for _, b := range part {
+					job.AddSucceeded(set, b)
+				}
 			}
-			jobs = append(jobs, e)
-		}
-	})
-	return jobs, err
-}
-
-// sameWork says that index i means the same work under both specs.
-func sameWork(a, b *volleyv1.JobSpec) bool {
-	return sharding.NewHasher(a).Point(sharding.Point{}) == sharding.NewHasher(b).Point(sharding.Point{}) &&
-		proto.Equal(a.GetSpace(), b.GetSpace())
-}
-
-// differences says what of the job, rather than of its points, has changed.
-func differences(now *volleyv1.JobSpec, before *earlier) []string {
-	var out []string
-	since := fmt.Sprintf("changed since job %d", before.id)
-	if !slices.Equal(now.GetCommand(), before.spec.GetCommand()) || now.GetRun() != before.spec.GetRun() {
-		out = append(out, "the command "+since)
-	}
-	env := map[string]string{}
-	for _, e := range before.spec.GetEnv() {
-		env[e.GetName()] = e.GetValue()
-	}
-	for _, e := range now.GetEnv() {
-		if v, ok := env[e.GetName()]; !ok || v != e.GetValue() {
-			out = append(out, "env "+e.GetName()+" "+since)
-		}
-		delete(env, e.GetName())
-	}
-	for _, e := range before.spec.GetEnv() {
-		if _, ok := env[e.GetName()]; ok {
-			out = append(out, "env "+e.GetName()+" was removed since job "+fmt.Sprint(before.id))
+		}); err != nil {
+			return nil, err
 		}
 	}
-	inputs := map[string][]byte{}
-	for _, in := range before.spec.GetInputs() {
-		inputs[in.GetPath()] = in.GetDigest()
-	}
-	for _, in := range now.GetInputs() {
-		old, ok := inputs[in.GetPath()]
-		delete(inputs, in.GetPath())
-		switch {
-		case !ok:
-			out = append(out, fmt.Sprintf("%s is a new input since job %d", in.GetPath(), before.id))
-		case !bytes.Equal(old, in.GetDigest()):
-			out = append(out, in.GetPath()+" "+since)
-		}
-	}
-	for _, in := range before.spec.GetInputs() {
-		if _, ok := inputs[in.GetPath()]; ok {
-			out = append(out, fmt.Sprintf("%s is no input any more since job %d", in.GetPath(), before.id))
-		}
-	}
-	return out
+	return set, nil
 }
 
 // PlanJob implements JobService.

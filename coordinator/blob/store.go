@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 )
 
 // MaxSize is the largest blob.
@@ -28,8 +30,14 @@ var (
 
 const partial = ".partial-"
 
-// Store is a directory of blobs.
-type Store struct{ dir string }
+// Store is a directory of blobs. The time of a file says when it was last
+// stored or asked for with Keep.
+type Store struct {
+	dir string
+	// mu makes looking at a blob's age and acting on it one step: RemoveBefore
+	// must not remove what Keep has just promised.
+	mu sync.Mutex
+}
 
 // Open makes the directory and removes what a crash left half-written.
 func Open(dir string) (*Store, error) {
@@ -68,6 +76,41 @@ func (s *Store) Has(digest []byte) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// Keep says whether the blob is there, and if so, renews its age.
+func (s *Store) Keep(digest []byte) (bool, error) {
+	p, err := s.path(digest)
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	err = os.Chtimes(p, now, now)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// RemoveBefore forgets a blob that was neither stored nor kept since t, and
+// says whether it did.
+func (s *Store) RemoveBefore(digest []byte, t time.Time) (bool, error) {
+	p, err := s.path(digest)
+	if err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	info, err := os.Stat(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || !info.ModTime().Before(t) {
+		return false, err
+	}
+	return true, os.Remove(p)
 }
 
 // Open opens a blob for reading.
@@ -153,13 +196,32 @@ func (w *Writer) Commit() error {
 		err = cerr
 	}
 	if err == nil {
+		w.store.mu.Lock()
 		err = os.Rename(w.file.Name(), w.path)
+		w.store.mu.Unlock()
+	}
+	if err == nil {
+		err = syncDir(w.store.dir)
 	}
 	if err != nil {
 		_ = os.Remove(w.file.Name())
 		return fmt.Errorf("store a blob: %w", err)
 	}
 	return nil
+}
+
+// syncDir makes a rename survive a power cut: a job is answered for when its
+// files are stored, so they must be no less durable than the job.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // Abort gives up. After Commit it does nothing.
