@@ -65,6 +65,8 @@ type Server struct {
 	running  sync.WaitGroup
 	once     sync.Once
 	closeErr error
+	// probe is the package's, but in tests, which cannot wait so long.
+	probe keepalive.ServerParameters
 }
 
 // Limits of the gRPC server. They bound what one caller can make it hold.
@@ -72,27 +74,35 @@ const (
 	maxMessage = 64 << 20
 	maxStreams = 10_000
 	innerBuf   = 1 << 20
+	// connectTime is how long a new connection may take to say what it is.
+	connectTime = 10 * time.Second
 )
+
+// probe finds connections whose other end has vanished without a word: after
+// Time of silence it is asked for a sign of life, and cut off after Timeout
+// without. Connections that are merely idle stay.
+var probe = keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 20 * time.Second}
+
+// minPing is how often a client may ask the same; workers do every 10 s.
+const minPing = 5 * time.Second
 
 // Open starts a coordinator and blocks until it leads and serves, or ctx ends.
 // The server lives until Close, not until ctx ends.
-func Open(ctx context.Context, c Config) (_ *Server, err error) {
+func Open(ctx context.Context, c Config) (*Server, error) { return open(ctx, c, probe) }
+
+func open(ctx context.Context, c Config, probe keepalive.ServerParameters) (_ *Server, err error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: c, errs: make(chan error, 4)}
+	s := &Server{cfg: c, errs: make(chan error, 4), probe: probe}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
 		}
 	}()
-	blobs, err := blob.Open(filepath.Join(c.DataDir, "blobs"))
-	if err != nil {
-		return nil, fmt.Errorf("open the coordinator: %w", err)
-	}
 	// Listening comes before the journal: a taken port is found in a
 	// millisecond, and must not cost an election first.
 	var lc net.ListenConfig
@@ -115,20 +125,18 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	if s.journal, err = journal.OpenRaft(journal.RaftConfig{Dir: filepath.Join(c.DataDir, "journal"), Logger: c.Logger}); err != nil {
 		return nil, fmt.Errorf("open the coordinator: %w", err)
 	}
+	// After the journal, whose lock says that no other process lives here:
+	// opening removes half-written blobs, and they might be another's.
+	blobs, err := blob.Open(filepath.Join(c.DataDir, "blobs"))
+	if err != nil {
+		return nil, fmt.Errorf("open the coordinator: %w", err)
+	}
 	if c.Socket != "" {
-		// The journal's lock says that no other process lives here: a socket
-		// that is there was left behind.
-		if err := os.Remove(c.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("listen on %s: %w", c.Socket, err)
-		}
-		l, err := lc.Listen(ctx, "unix", c.Socket)
+		l, err := listenSocket(ctx, c.Socket)
 		if err != nil {
 			return nil, fmt.Errorf("listen on %s: %w", c.Socket, err)
 		}
 		outer = append(outer, l)
-		if err := os.Chmod(c.Socket, 0o600); err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", c.Socket, err)
-		}
 	}
 	s.dispatch = dispatch.New(c.Logger)
 	s.engine = engine.New(engine.Config{
@@ -143,6 +151,9 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 		if err := s.engine.Run(run); err != nil && !errors.Is(err, context.Canceled) {
 			c.Logger.Error("the coordinator has stopped", "error", err)
 			s.errs <- fmt.Errorf("coordinator: %w", err)
+			// Nothing will change any more: whoever waits must not wait for it.
+			s.api.Close()
+			s.dispatch.Close()
 		}
 	})
 	select {
@@ -152,6 +163,7 @@ func Open(ctx context.Context, c Config) (_ *Server, err error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("open the coordinator: %w", ctx.Err())
 	}
+	s.running.Go(func() { s.collect(run) })
 	s.serve(outer)
 	if s.conn, err = s.connect(); err != nil {
 		return nil, fmt.Errorf("open the coordinator: %w", err)
@@ -177,6 +189,61 @@ func (c *Config) check() error {
 		return fmt.Errorf("listen address %q: this version serves loopback addresses only (127.0.0.1, [::1]), because it does not encrypt", c.Listen)
 	}
 	return nil
+}
+
+// listenSocket takes the place of a socket that was left behind, but of nothing
+// else: a path given by mistake must not cost a file.
+func listenSocket(ctx context.Context, path string) (net.Listener, error) {
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, err
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, errors.New("there is a file of this name that is no socket: choose another path or remove it")
+	default:
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		_ = l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// Blobs that no job names are looked for when the coordinator starts and at
+// intervals after. blobGrace is the time between storing a file and submitting
+// the job that names it; a client that takes longer is told to store it again.
+const (
+	blobInterval = time.Hour
+	blobGrace    = 6 * time.Hour
+)
+
+func (s *Server) collect(ctx context.Context) {
+	tick := time.NewTicker(blobInterval)
+	defer tick.Stop()
+	for {
+		n, err := s.api.CollectBlobs(ctx, time.Now().Add(-blobGrace))
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			s.cfg.Logger.Warn("files of forgotten jobs were not removed", "error", err)
+		case n > 0:
+			s.cfg.Logger.Info("removed files of forgotten jobs", "blobs", n)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // release hands effects to those who act on them: sessions first, so that a
@@ -211,8 +278,10 @@ func (s *Server) serve(outer []net.Listener) {
 func (s *Server) newGRPC(more ...grpc.ServerOption) *grpc.Server {
 	g := grpc.NewServer(append([]grpc.ServerOption{
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxStreams),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 20 * time.Second, Timeout: 20 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(s.probe), grpc.ConnectionTimeout(connectTime),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
+		// Stop waits for the calls: they use what Close takes down next.
+		grpc.WaitForHandlers(true),
 	}, more...)...)
 	s.api.Register(g)
 	volleyv1.RegisterWorkerServiceServer(g, s.dispatch)

@@ -75,6 +75,7 @@ func (d *Dispatcher) Close() {
 
 var (
 	errStopping = status.Error(codes.Unavailable, "the coordinator is stopping")
+	errEnded    = status.Error(codes.Canceled, "the stream has ended")
 	errReplaced = status.Error(codes.Aborted, "the worker has connected again")
 	errLost     = status.Error(codes.Aborted, "nothing was heard of the worker for longer than its lease")
 )
@@ -166,8 +167,7 @@ func (d *Dispatcher) Connect(stream grpc.BidiStreamingServer[volleyv1.ConnectReq
 // greet takes the Hello through the engine. When it returns nil, Release has
 // attached the session.
 func (d *Dispatcher) greet(ctx context.Context, s *session) error {
-	var known bool
-	if err := d.engine.View(ctx, func(st *state.State) { s.clusterID, known = st.ClusterID(), true }); err != nil || !known {
+	if err := d.engine.View(ctx, func(st *state.State) { s.clusterID = st.ClusterID() }); err != nil {
 		return unavailable(err)
 	}
 	d.mu.Lock()
@@ -198,7 +198,7 @@ func (d *Dispatcher) greet(ctx context.Context, s *session) error {
 // leave detaches a session whose stream has ended. The worker keeps its leases
 // until its lease with the coordinator runs out.
 func (d *Dispatcher) leave(s *session) {
-	s.cut(errStopping)
+	s.cut(errEnded)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.sessions[s.worker] == s {
@@ -219,8 +219,5 @@ func (d *Dispatcher) Seen(worker uint32) (connected bool, at time.Time) {
 }
 
 func unavailable(err error) error {
-	if err == nil {
-		return errStopping
-	}
 	return status.Error(codes.Unavailable, err.Error())
 }

@@ -20,24 +20,41 @@ const logWindow = 1 << 20
 type logReader struct {
 	mu     sync.Mutex
 	chunks [][]byte
-	ended  bool
-	err    error
-	wake   chan struct{}
+	// waiting is the bytes in chunks.
+	waiting int64
+	ended   bool
+	err     error
+	wake    chan struct{}
 }
 
-func (l *logReader) put(data []byte, end bool, err error) {
+// maxWaiting is how much a worker that does not keep to its credit may send
+// ahead of a slow reader. Refusing to receive would hold up its reports, and
+// keeping everything would fill the coordinator's memory.
+const maxWaiting = 64 * logWindow
+
+var errAhead = status.Errorf(codes.ResourceExhausted,
+	"the reader is more than %d MiB of output behind: read the end only (tail), or read faster", maxWaiting>>20)
+
+// put takes one chunk. It answers false when no more is wanted.
+func (l *logReader) put(data []byte, end bool, err error) bool {
 	l.mu.Lock()
 	if !l.ended {
 		if len(data) > 0 {
 			l.chunks = append(l.chunks, data)
+			l.waiting += int64(len(data))
 		}
 		l.ended, l.err = end, err
+		if l.waiting > maxWaiting {
+			l.chunks, l.waiting, l.ended, l.err = nil, 0, true, errAhead
+		}
 	}
+	more := !l.ended
 	l.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
+	return more
 }
 
 func (l *logReader) fail(err error) { l.put(nil, true, err) }
@@ -45,7 +62,7 @@ func (l *logReader) fail(err error) { l.put(nil, true, err) }
 func (l *logReader) take() (chunks [][]byte, ended bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	chunks, l.chunks = l.chunks, nil
+	chunks, l.chunks, l.waiting = l.chunks, nil, 0
 	return chunks, l.ended, l.err
 }
 
@@ -63,8 +80,16 @@ func (s *session) logChunk(c *volleyv1.LogChunk) {
 		l.fail(status.Error(codes.NotFound, c.GetError()))
 		return
 	}
-	l.put(c.GetData(), c.GetEnd(), nil)
+	if !l.put(c.GetData(), c.GetEnd(), nil) && !c.GetEnd() {
+		s.stopLog(c.GetRequestId())
+	}
 }
+
+// errNoNode is a refusal and not UNAVAILABLE: clients take that for the
+// coordinator's own absence and wait for it.
+var errNoNode = status.Error(codes.FailedPrecondition, "the node that has the output is not connected: see `volley nodes`")
+
+var errNodeLost = status.Error(codes.FailedPrecondition, "the connection to the node that has the output was lost")
 
 // ReadLog asks a worker for output and calls send with it, in order, until the
 // request is served or ctx ends. It blocks. Set job, index, attempt, stream,
@@ -74,13 +99,13 @@ func (d *Dispatcher) ReadLog(ctx context.Context, worker uint32, req *volleyv1.L
 	s := d.sessions[worker]
 	d.mu.Unlock()
 	if s == nil {
-		return status.Error(codes.Unavailable, "the node that has the output is not connected")
+		return errNoNode
 	}
 	l := &logReader{wake: make(chan struct{}, 1)}
 	s.mu.Lock()
 	if s.logs == nil {
 		s.mu.Unlock()
-		return status.Error(codes.Unavailable, "the node that has the output is not connected")
+		return errNoNode
 	}
 	s.lastLog++
 	id := s.lastLog

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/volley-batch/volley/coordinator/state"
 	journalv1 "github.com/volley-batch/volley/proto/volley/journal/v1"
@@ -30,6 +31,9 @@ type session struct {
 	number uint64
 
 	heard atomic.Int64 // Unix nanoseconds
+	// touched is when the engine was last told that the worker lives. Only the
+	// receiver uses it.
+	touched time.Time
 
 	// done is closed by cut, err set before.
 	done chan struct{}
@@ -66,8 +70,12 @@ func (s *session) cut(err error) {
 		s.err = err
 		close(s.done)
 		s.mu.Lock()
+		why := errNodeLost
+		if errors.Is(err, errStopping) {
+			why = errStopping
+		}
 		for _, l := range s.logs {
-			l.fail(status.Error(codes.Unavailable, "the connection to the node was lost"))
+			l.fail(why)
 		}
 		s.logs = nil
 		s.mu.Unlock()
@@ -89,12 +97,16 @@ func (s *session) queue(add func(*volleyv1.ConnectResponse)) {
 }
 
 func (s *session) grant(st *state.State, g *volleyv1.Grant) {
+	j := st.Job(g.GetJob())
+	if j == nil {
+		// Purged by an entry after the grant: then this worker has lost what
+		// was granted, and its session ends with the same batch or the next.
+		return
+	}
 	s.queue(func(m *volleyv1.ConnectResponse) {
-		if !s.jobs[g.GetJob()] {
-			if j := st.Job(g.GetJob()); j != nil {
-				s.jobs[g.GetJob()] = true
-				m.Jobs = append(m.Jobs, &volleyv1.WorkerJob{Job: j.ID, JobId: j.IDString(), Spec: j.Spec, Size: j.Size})
-			}
+		if !s.jobs[j.ID] {
+			s.jobs[j.ID] = true
+			m.Jobs = append(m.Jobs, &volleyv1.WorkerJob{Job: j.ID, JobId: j.IDString(), Spec: j.Spec, Size: j.Size})
 		}
 		m.Grants = append(m.Grants, g)
 	})
@@ -122,11 +134,36 @@ func (s *session) send() {
 		if m == nil {
 			continue
 		}
-		if err := s.stream.Send(m); err != nil {
-			s.cut(err)
-			return
+		for _, part := range split(m) {
+			if err := s.stream.Send(part); err != nil {
+				s.cut(err)
+				return
+			}
 		}
 	}
+}
+
+// maxSpecs bounds the specs in one message.
+const maxSpecs = 8 << 20
+
+// split cuts a message whose specs together are larger than a message may be:
+// one that the transport refuses would be made again after every reconnect.
+// The order of handling is kept: welcome, specs, all else.
+func split(m *volleyv1.ConnectResponse) []*volleyv1.ConnectResponse {
+	var parts []*volleyv1.ConnectResponse
+	size, first := 0, 0
+	for n, j := range m.GetJobs() {
+		size += proto.Size(j)
+		if size > maxSpecs && n > first {
+			parts = append(parts, &volleyv1.ConnectResponse{Jobs: m.Jobs[first:n]})
+			size, first = proto.Size(j), n
+		}
+	}
+	if len(parts) > 0 {
+		parts[0].Welcome, m.Welcome = m.Welcome, nil
+		m.Jobs = m.Jobs[first:]
+	}
+	return append(parts, m)
 }
 
 // receive reads until the stream ends. It returns nil after a good-bye.
@@ -149,10 +186,22 @@ func (s *session) receive(ctx context.Context) error {
 	}
 }
 
+// touches is how many times within a worker's lease the engine is told that
+// the worker lives.
+const touches = 10
+
 func (s *session) take(ctx context.Context, m *volleyv1.ConnectRequest) error {
 	node, epoch := s.hello.GetNodeId(), s.hello.GetEpoch()
 	for _, c := range m.GetLogs() {
 		s.logChunk(c)
+	}
+	// Any message is a sign of life. Those that carry only output come by the
+	// thousand; once in a while is enough for the engine to hear of it.
+	if now := time.Now(); m.GetHeartbeat() || now.Sub(s.touched) >= s.d.engine.WorkerLease()/touches {
+		s.touched = now
+		if err := s.d.engine.Touch(ctx, node, epoch); err != nil {
+			return unavailable(err)
+		}
 	}
 	if r := m.GetReport(); r != nil {
 		err := s.d.engine.Send(ctx, &journalv1.Entry{Op: &journalv1.Entry_WorkerReport{WorkerReport: &journalv1.WorkerReport{
@@ -163,12 +212,11 @@ func (s *session) take(ctx context.Context, m *volleyv1.ConnectRequest) error {
 		}
 	}
 	if m.GetHeartbeat() {
-		if err := s.d.engine.Touch(ctx, node, epoch); err != nil {
-			return unavailable(err)
-		}
 		s.queue(func(m *volleyv1.ConnectResponse) { m.Heartbeat = true })
 	}
-	if m.GetDrain() {
+	// A drain says nothing of which process it is: one of a session that was
+	// replaced is not for the process that replaced it.
+	if m.GetDrain() && s.current() {
 		_, err := s.d.engine.Do(ctx, &journalv1.Entry{Op: &journalv1.Entry_WorkerDrain{WorkerDrain: &journalv1.WorkerDrain{NodeId: node, Drain: true}}})
 		if err != nil && !errors.Is(err, state.ErrNotFound) {
 			return unavailable(err)
@@ -181,6 +229,12 @@ func (s *session) take(ctx context.Context, m *volleyv1.ConnectRequest) error {
 		}
 	}
 	return nil
+}
+
+func (s *session) current() bool {
+	s.d.mu.Lock()
+	defer s.d.mu.Unlock()
+	return s.d.sessions[s.worker] == s
 }
 
 // reported is called when a report is durable or refused. Durable ones are
