@@ -171,7 +171,7 @@ func (r *runner) takeOver(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(r.say, "job %s was cut off with %s: this run goes on from there\n", j.Id, reached(j))
+		fmt.Fprintf(r.say, "job %s of the same name had not ended, %s: this run goes on from there\n", j.Id, reached(j))
 		if err := r.s.Terminate(ctx, j.Id, "Superseded by a later run"); err != nil && client.Kind(err) != client.Refused {
 			return err
 		}
