@@ -36,7 +36,7 @@ func (s *State) report(op *journalv1.WorkerReport) (Result, error) {
 	for _, lr := range op.GetReport().GetLeases() {
 		l := s.leases[lr.GetLeaseId()]
 		if l == nil || l.Worker != w.Num {
-			s.refuseStale(lr)
+			s.refuseStale(w, lr)
 			continue
 		}
 		j := s.mut(l.Job)
@@ -57,11 +57,12 @@ func (s *State) report(op *journalv1.WorkerReport) (Result, error) {
 }
 
 // refuseStale counts results under a lease that was given up for lost.
-func (s *State) refuseStale(lr *volleyv1.LeaseReport) {
+func (s *State) refuseStale(w *Worker, lr *volleyv1.LeaseReport) {
 	if j := s.mut(s.retired[lr.GetLeaseId()]); j != nil {
 		for r := range pairs(lr.GetFinished()) {
 			j.stale += r.Count
 		}
+		s.recordUnfenced(j, w, lr)
 	}
 }
 
@@ -87,6 +88,7 @@ func (s *State) finishAll(j *Job, l *Lease, w *Worker, lr *volleyv1.LeaseReport)
 			readColumns(&e, lr, n)
 			n++
 			if !l.remaining.Remove(i) {
+				s.recordTwice(j, l, w, i, &e)
 				continue // recorded before: a repeated report
 			}
 			if l.running.Remove(i) {

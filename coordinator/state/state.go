@@ -56,6 +56,9 @@ func (l *Lease) Running() uint64 { return l.running.Len() }
 // Asked is the number of indexes that the worker was asked to hand back.
 func (l *Lease) Asked() uint64 { return l.asked.Len() }
 
+// Holds says that index i is granted under the lease and not recorded.
+func (l *Lease) Holds(i uint64) bool { return l.remaining.Contains(i) }
+
 // Slots is what the lease is charged with.
 func (l *Lease) Slots() uint64 { return l.slots }
 
@@ -146,6 +149,8 @@ type State struct {
 	ready int
 
 	effects []Effect
+	// fault is set by tests only, see Plant.
+	fault Fault
 }
 
 // New is the state of an empty cluster.
