@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -53,6 +55,9 @@ func newProcesses(a *Agent) (p *processes, err error) {
 	p.stage, err = stage.Open(a.home.path("blobs"))
 	if err == nil {
 		p.sockets, err = openSocketDir(a.cfg.SocketDir, a.home.path("sock"))
+	}
+	if err == nil {
+		err = sweepSpares(p.work)
 	}
 	if err == nil {
 		p.keep, err = openRetention(p, a.home.path("forgotten.json"), a.cfg.Retention)
@@ -102,6 +107,7 @@ func (p *processes) newSlot() slotRunner {
 	}
 	p.mu.Lock()
 	s.out = p.out.Slot(p.slots)
+	s.spare.path = filepath.Join(p.work, sparePrefix+strconv.Itoa(p.slots))
 	p.slots++
 	p.mu.Unlock()
 	return s
@@ -123,6 +129,7 @@ type processSlot struct {
 	buf     []byte
 	args    []string
 	bucket  string // last work directory's parent that exists
+	spare   spareDir
 	spec    runner.Spec
 	current one
 }
@@ -135,11 +142,14 @@ type one struct {
 	dir          string
 	own          bool   // dir was made for this task
 	recordsPath  string // file of its records; empty: none
+	stragglers   bool
 	parameters   sharding.Point
 }
 
 func (s *processSlot) close() {
 	s.closeReader()
+	s.leaveBucket()
+	s.spare.remove()
 	s.run_.Close()
 	if s.sock != nil {
 		s.sock.close()
@@ -220,7 +230,8 @@ func (s *processSlot) adopt(t *Task) error {
 		return nil
 	}
 	s.closeReader()
-	s.prep, s.bucket = nil, ""
+	s.prep = nil
+	s.leaveBucket()
 	s.env = runner.NewEnvBuilder(t.prep.base)
 	s.point = sharding.Point{}
 	if t.prep.data != nil {
@@ -310,6 +321,7 @@ func (s *processSlot) execute(c *one, r *Result) {
 	t.MarkStarted()
 	t.setOnStop(rt.Stop)
 	res := rt.Wait()
+	c.stragglers = res.Stragglers
 	t.setOnStop(nil)
 	if _, err := s.out.End(res.Stragglers); err != nil {
 		s.p.log.Error("output not recorded", "job", t.JobID, "index", c.index, "attempt", t.Attempt, "error", err)
