@@ -184,8 +184,8 @@ func jobListing(now time.Time) render.Listing[*volleyv1.Job] {
 			{Name: "PRIORITY", Right: true, Wide: true, Cell: func(j *volleyv1.Job) string { return strconv.Itoa(int(j.Priority)) }},
 			{Name: "STARTED", Wide: true, Cell: func(j *volleyv1.Job) string { return render.Time(j.StartedAt) }},
 			{Name: "STOPPED", Wide: true, Cell: func(j *volleyv1.Job) string { return render.Time(j.StoppedAt) }},
-			{Name: "BEST", Right: true, Wide: true, Cell: bestCell},
-			{Name: "REASON", Wide: true, Cell: (*volleyv1.Job).GetStatusReason},
+			{Name: "BEST", Right: true, Wide: true, Sparse: true, Cell: bestCell},
+			{Name: "REASON", Wide: true, Sparse: true, Cell: (*volleyv1.Job).GetStatusReason},
 		},
 	}
 }
@@ -218,7 +218,7 @@ func childListing(job string) render.Listing[*volleyv1.Child] {
 			{Name: "TIME", Right: true, Cell: last(func(t *volleyv1.Attempt) string {
 				return render.Duration(time.Duration(t.DurationUs) * time.Microsecond)
 			})},
-			{Name: "METRIC", Right: true, Cell: func(c *volleyv1.Child) string {
+			{Name: "METRIC", Right: true, Sparse: true, Cell: func(c *volleyv1.Child) string {
 				if c.Metric == nil {
 					return "-"
 				}
@@ -227,8 +227,8 @@ func childListing(job string) render.Listing[*volleyv1.Child] {
 			{Name: "MEMORY", Right: true, Wide: true, Cell: last(func(t *volleyv1.Attempt) string { return render.Bytes(t.PeakMemoryBytes) })},
 			{Name: "NODE", Wide: true, Cell: last((*volleyv1.Attempt).GetNode)},
 			{Name: "STARTED", Wide: true, Cell: last(func(t *volleyv1.Attempt) string { return render.Time(t.StartedAt) })},
-			{Name: "PARAMETERS", Cell: func(c *volleyv1.Child) string { return render.Params(c.Params) }},
-			{Name: "REASON", Wide: true, Cell: reasonCell},
+			{Name: "PARAMETERS", Sparse: true, Cell: func(c *volleyv1.Child) string { return render.Params(c.Params) }},
+			{Name: "REASON", Wide: true, Sparse: true, Cell: reasonCell},
 		},
 	}
 }

@@ -72,7 +72,7 @@ func nodeListing(now time.Time) render.Listing[*volleyv1.Node] {
 			{Name: "VERSION", Wide: true, Cell: (*volleyv1.Node).GetVersion},
 			{Name: "PLATFORM", Wide: true, Cell: (*volleyv1.Node).GetPlatform},
 			{Name: "CONNECTED", Wide: true, Cell: func(n *volleyv1.Node) string { return render.Time(n.ConnectedAt) }},
-			{Name: "LABELS", Wide: true, Cell: func(n *volleyv1.Node) string {
+			{Name: "LABELS", Wide: true, Sparse: true, Cell: func(n *volleyv1.Node) string {
 				var parts []string
 				for _, l := range n.Labels {
 					parts = append(parts, l.Key+"="+l.Value)

@@ -162,7 +162,7 @@ func Ranking(w io.Writer, r Report) error {
 			if !ok {
 				v = "-"
 			}
-			row = append(row, render.Value(v))
+			row = append(row, render.Short(v))
 		}
 		t.Add(row...)
 		if i == 0 {

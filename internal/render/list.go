@@ -48,9 +48,11 @@ type Column[T any] struct {
 	Name  string
 	Right bool
 	// Wide columns are printed with -o wide only.
-	Wide  bool
-	Cell  func(T) string
-	Paint func(Style, T, string) string
+	Wide bool
+	// Sparse columns are left out when no row has anything in them.
+	Sparse bool
+	Cell   func(T) string
+	Paint  func(Style, T, string) string
 }
 
 // Listing prints messages of one type in every format.
@@ -79,28 +81,42 @@ func (l Listing[T]) Write(w io.Writer, f Format, s Style, maxWidth int, items it
 		}
 		return nil
 	}
-	t := Table{Style: s, MaxWidth: maxWidth}
-	var cols []Column[T]
-	for _, c := range l.Columns {
-		if c.Wide && f != FormatWide {
-			continue
-		}
-		cols = append(cols, c)
-		t.Header = append(t.Header, c.Name)
-		t.Right = append(t.Right, c.Right)
-	}
+	return l.table(w, f, s, maxWidth, items)
+}
+
+func (l Listing[T]) table(w io.Writer, f Format, s Style, maxWidth int, items iter.Seq2[T, error]) error {
+	var all []T
+	var rows [][]string
+	used := make([]bool, len(l.Columns))
 	for it, err := range items {
 		if err != nil {
 			return err
 		}
-		row := make([]string, len(cols))
-		for i, c := range cols {
+		row := make([]string, len(l.Columns))
+		for i, c := range l.Columns {
 			row[i] = c.Cell(it)
+			used[i] = used[i] || row[i] != "" && row[i] != "-"
 		}
-		t.Add(row...)
-		for i, c := range cols {
-			if c.Paint != nil {
-				t.Paint(i, func(text string) string { return c.Paint(s, it, text) })
+		all, rows = append(all, it), append(rows, row)
+	}
+	t := Table{Style: s, MaxWidth: maxWidth}
+	var keep []int
+	for i, c := range l.Columns {
+		if c.Wide && f != FormatWide || c.Sparse && !used[i] {
+			continue
+		}
+		keep = append(keep, i)
+		t.Header, t.Right = append(t.Header, c.Name), append(t.Right, c.Right)
+	}
+	for r, it := range all {
+		cells := make([]string, len(keep))
+		for i, k := range keep {
+			cells[i] = rows[r][k]
+		}
+		t.Add(cells...)
+		for i, k := range keep {
+			if paint := l.Columns[k].Paint; paint != nil {
+				t.Paint(i, func(text string) string { return paint(s, it, text) })
 			}
 		}
 	}

@@ -31,7 +31,8 @@ var listing = Listing[*volleyv1.Child]{
 		{Name: "INDEX", Right: true, Cell: func(c *volleyv1.Child) string { return Count(c.Index) }},
 		{Name: "STATE", Cell: func(c *volleyv1.Child) string { return Enum(c.State) }, Paint: func(s Style, c *volleyv1.Child, _ string) string { return s.State(c.State) }},
 		{Name: "NODE", Wide: true, Cell: func(*volleyv1.Child) string { return "n" }},
-		{Name: "REASON", Cell: func(c *volleyv1.Child) string { return c.StatusReason }},
+		{Name: "NOTHING", Sparse: true, Cell: func(*volleyv1.Child) string { return "-" }},
+		{Name: "REASON", Sparse: true, Cell: func(c *volleyv1.Child) string { return c.StatusReason }},
 	},
 	Name: func(c *volleyv1.Child) string { return "7:" + Count(c.Index) },
 }
@@ -228,6 +229,9 @@ func TestText(t *testing.T) {
 		{Truncate("abc", 0), ""},
 		{Params(`{"lr":1e-05,"opt":"a b","t":true,"s":""}`), `lr=1e-05 opt="a b" t=true s=""`},
 		{Params(`[1]`), "[1]"},
+		{Short(json.Number("0.003162277660168")), "0.00316228"},
+		{Short(json.Number("12345678901")), "12345678901"},
+		{Short("a b"), `"a b"`},
 		{Params("\x1b"), "\ufffd"},
 		{Params(""), ""},
 	}

@@ -194,3 +194,13 @@ func Value(v any) string {
 	}
 	return Clean(string(b))
 }
+
+// Short is Value with at most six significant digits.
+func Short(v any) string {
+	if n, ok := v.(json.Number); ok && strings.ContainsAny(n.String(), ".eE") {
+		if f, err := n.Float64(); err == nil {
+			return Number(f)
+		}
+	}
+	return Value(v)
+}
