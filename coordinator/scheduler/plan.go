@@ -206,13 +206,14 @@ func (r *round) give(j *state.Job, w *state.Worker) bool {
 }
 
 // leaseOf finds the lease that a grant may be added to. Only first attempts
-// are: a later execution of an index must be under a larger lease number.
+// are, and only to leases younger than the last loss of the job: a later
+// execution of an index must be under a larger lease number.
 func (r *round) leaseOf(j *state.Job, w *state.Worker, attempt uint32) *state.Lease {
 	if attempt != 1 {
 		return nil
 	}
 	for _, id := range w.Leases() {
-		if l := r.s.Lease(id); l.Job == j.ID && l.Attempt == 1 {
+		if l := r.s.Lease(id); j.Extends(l) {
 			return l
 		}
 	}

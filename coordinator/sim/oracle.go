@@ -383,7 +383,8 @@ func (o *oracle) lookAt(st *state.State, j *state.Job, l *jobLog, base bool) err
 				o.s.stats.Recorded++
 			}
 			seen[id] = true
-			if last && done && (c.GetState() == volleyv1.JobState_JOB_STATE_SUCCEEDED) != o.execs[id-1].succeeded {
+			// A failed one may have been cancelled after a rerun.
+			if last && c.GetState() == volleyv1.JobState_JOB_STATE_SUCCEEDED && !o.execs[id-1].succeeded {
 				return fmt.Errorf("index %d is %s, its execution %d said otherwise", i, c.GetState(), id)
 			}
 		}

@@ -32,7 +32,11 @@ func (s *State) release(j *Job) {
 		}
 	}
 	for _, d := range j.depends {
-		if dep := s.jobs[d.GetJob()]; d.GetType() == nToN && dep != nil {
+		switch dep := s.jobs[d.GetJob()]; {
+		case d.GetType() != nToN:
+		case dep == nil: // purged: it holds nothing back
+			ended.AddRange(0, j.Size)
+		default:
 			ended.Union(s.ended(dep))
 		}
 	}

@@ -39,8 +39,9 @@
 //
 // A lease is the right of one worker to run a set of indexes of one job. All
 // indexes of a lease run as the same attempt number. First attempts may be
-// added to a lease that the worker holds already; every later attempt opens a
-// new lease. So each execution of an index happens under a lease number larger
+// added to a lease that the worker holds already, unless it is older than the
+// last time that the job lost indexes with a worker (they may have started
+// unheard); every later attempt opens a new lease. So each execution of an index happens under a lease number larger
 // than the one before, and a result counts only if its index is still in the
 // `remaining` set of its lease. That one test is what makes recording
 // exactly-once: a second report of the same result, or a result of a worker

@@ -78,6 +78,9 @@ type Job struct {
 	cancelReason      string
 
 	leases []uint64 // ascending
+	// fence: leases below it are not added to. Children that were lost unstarted,
+	// as far as is known, may have run under any lease below it.
+	fence uint64
 	// Counters, so that nothing ever walks the children.
 	leased, running, succeeded, failed, skipped uint64
 	// slots is the sum of min(parallel, remaining) over the leases.
@@ -191,6 +194,11 @@ func (j *Job) MeanDuration() uint64 {
 
 // Leases of the job by number, ascending.
 func (j *Job) Leases() []uint64 { return j.leases }
+
+// Extends says that a grant may add first attempts to the lease.
+func (j *Job) Extends(l *Lease) bool {
+	return l.Job == j.ID && l.Attempt == 1 && l.ID >= j.fence
+}
 
 // Depends lists the dependencies with their ids resolved.
 func (j *Job) Depends() []*journalv1.Depend { return j.depends }

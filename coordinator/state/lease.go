@@ -36,7 +36,7 @@ func (s *State) grant(op *journalv1.Grant) (Result, error) {
 			ID: s.nextLease, Job: j.ID, Worker: w.Num, Attempt: op.GetAttempt(),
 			remaining: new(sharding.Set), running: new(sharding.Set), asked: new(sharding.Set),
 		}
-	case l == nil || l.Job != j.ID || l.Worker != w.Num || l.Attempt != 1 || op.GetAttempt() != 1:
+	case l == nil || l.Worker != w.Num || !j.Extends(l) || op.GetAttempt() != 1:
 		return Result{}, fmt.Errorf("grant to lease %d: %w: it cannot be added to", op.GetLeaseId(), ErrConflict)
 	}
 	// From here on nothing fails.

@@ -99,7 +99,7 @@ func (j *Job) snapshot() *journalv1.SnapshotJob {
 		Cancel: j.cancel, Terminate: j.terminate, CancelReason: j.cancelReason,
 		Depends: j.depends, Satisfied: j.satisfied, Dependents: j.dependents,
 		HasBest: j.best.OK, BestIndex: j.best.Index, BestValue: j.best.Value,
-		TaskUs: j.taskUS, Attempts: j.attempts, Stale: j.stale, LostRuns: j.lostRuns,
+		TaskUs: j.taskUS, Attempts: j.attempts, Stale: j.stale, LostRuns: j.lostRuns, Fence: j.fence,
 	}
 	for _, r := range j.reasons {
 		m.Reasons = append(m.Reasons, r.status, r.detail)
@@ -210,7 +210,7 @@ func (s *State) readJob(m *journalv1.SnapshotJob) (*Job, error) {
 		cancel: m.GetCancel(), terminate: m.GetTerminate(), cancelReason: m.GetCancelReason(),
 		depends: m.GetDepends(), satisfied: m.GetSatisfied(), dependents: m.GetDependents(),
 		best:   Best{OK: m.GetHasBest(), Index: m.GetBestIndex(), Value: m.GetBestValue()},
-		taskUS: m.GetTaskUs(), attempts: m.GetAttempts(), stale: m.GetStale(), lostRuns: m.GetLostRuns(),
+		taskUS: m.GetTaskUs(), attempts: m.GetAttempts(), stale: m.GetStale(), lostRuns: m.GetLostRuns(), fence: m.GetFence(),
 		chunks: map[uint64]*chunk{},
 	}
 	if s.jobs[j.ID] != nil {

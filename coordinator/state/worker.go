@@ -137,6 +137,12 @@ func (s *State) lose(j *Job, l *Lease, w *Worker, gone *sharding.Set) {
 	started.Intersect(l.running)
 	idle := gone.Clone()
 	idle.Subtract(started)
+	if !idle.Empty() {
+		// The worker may have started them without our hearing of it. Added to an
+		// older lease, or to this one, they would run under a number that does
+		// not grow, and whoever fences by it would refuse the newer execution.
+		j.fence = s.nextLease
+	}
 	s.giveBack(j, l, idle)
 	s.preempt(j, l, w, started)
 }

@@ -1514,14 +1514,16 @@ type SnapshotJob struct {
 	Satisfied    uint64    `protobuf:"varint,18,opt,name=satisfied,proto3" json:"satisfied,omitempty"`
 	Dependents   []uint64  `protobuf:"varint,19,rep,packed,name=dependents,proto3" json:"dependents,omitempty"`
 	// Pairs: status reason, reason.
-	Reasons       []string `protobuf:"bytes,20,rep,name=reasons,proto3" json:"reasons,omitempty"`
-	HasBest       bool     `protobuf:"varint,21,opt,name=has_best,json=hasBest,proto3" json:"has_best,omitempty"`
-	BestIndex     uint64   `protobuf:"varint,22,opt,name=best_index,json=bestIndex,proto3" json:"best_index,omitempty"`
-	BestValue     float64  `protobuf:"fixed64,23,opt,name=best_value,json=bestValue,proto3" json:"best_value,omitempty"`
-	TaskUs        uint64   `protobuf:"varint,24,opt,name=task_us,json=taskUs,proto3" json:"task_us,omitempty"`
-	Attempts      uint64   `protobuf:"varint,25,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	Stale         uint64   `protobuf:"varint,26,opt,name=stale,proto3" json:"stale,omitempty"`
-	LostRuns      uint64   `protobuf:"varint,27,opt,name=lost_runs,json=lostRuns,proto3" json:"lost_runs,omitempty"`
+	Reasons   []string `protobuf:"bytes,20,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	HasBest   bool     `protobuf:"varint,21,opt,name=has_best,json=hasBest,proto3" json:"has_best,omitempty"`
+	BestIndex uint64   `protobuf:"varint,22,opt,name=best_index,json=bestIndex,proto3" json:"best_index,omitempty"`
+	BestValue float64  `protobuf:"fixed64,23,opt,name=best_value,json=bestValue,proto3" json:"best_value,omitempty"`
+	TaskUs    uint64   `protobuf:"varint,24,opt,name=task_us,json=taskUs,proto3" json:"task_us,omitempty"`
+	Attempts  uint64   `protobuf:"varint,25,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	Stale     uint64   `protobuf:"varint,26,opt,name=stale,proto3" json:"stale,omitempty"`
+	LostRuns  uint64   `protobuf:"varint,27,opt,name=lost_runs,json=lostRuns,proto3" json:"lost_runs,omitempty"`
+	// Leases with a smaller number are not added to.
+	Fence         uint64 `protobuf:"varint,28,opt,name=fence,proto3" json:"fence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1741,6 +1743,13 @@ func (x *SnapshotJob) GetStale() uint64 {
 func (x *SnapshotJob) GetLostRuns() uint64 {
 	if x != nil {
 		return x.LostRuns
+	}
+	return 0
+}
+
+func (x *SnapshotJob) GetFence() uint64 {
+	if x != nil {
+		return x.Fence
 	}
 	return 0
 }
@@ -2142,7 +2151,7 @@ const file_volley_journal_v1_journal_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06status\x18\x03 \x01(\rR\x06status\x12\x1c\n" +
 	"\tconnected\x18\x04 \x01(\x03R\tconnected\x12\x18\n" +
-	"\asession\x18\x05 \x01(\x04R\asession\"\x98\x06\n" +
+	"\asession\x18\x05 \x01(\x04R\asession\"\xae\x06\n" +
 	"\vSnapshotJob\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12&\n" +
 	"\x04spec\x18\x02 \x01(\v2\x12.volley.v1.JobSpecR\x04spec\x12\x12\n" +
@@ -2176,7 +2185,8 @@ const file_volley_journal_v1_journal_proto_rawDesc = "" +
 	"\atask_us\x18\x18 \x01(\x04R\x06taskUs\x12\x1a\n" +
 	"\battempts\x18\x19 \x01(\x04R\battempts\x12\x14\n" +
 	"\x05stale\x18\x1a \x01(\x04R\x05stale\x12\x1b\n" +
-	"\tlost_runs\x18\x1b \x01(\x04R\blostRuns\"\xc9\x01\n" +
+	"\tlost_runs\x18\x1b \x01(\x04R\blostRuns\x12\x14\n" +
+	"\x05fence\x18\x1c \x01(\x04R\x05fence\"\xc9\x01\n" +
 	"\rSnapshotChunk\x12\x12\n" +
 	"\x04base\x18\x01 \x01(\x04R\x04base\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\fR\arecords\x12<\n" +
