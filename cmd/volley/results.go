@@ -64,6 +64,9 @@ func (a *app) results(ctx context.Context, name string, o resultsOptions) error 
 	if o.failed {
 		req.States = []volleyv1.JobState{volleyv1.JobState_JOB_STATE_FAILED}
 	}
+	if format == export.Table && (o.limit == 0 || o.limit > export.MaxTableRows) {
+		req.Limit = export.MaxTableRows + 1 // one more, to know that there are more
+	}
 	if format == export.Parquet && o.file == "" && a.terminal(a.out) {
 		return usagef("Parquet is not for terminals: name a --file or use a pipe")
 	}
@@ -91,7 +94,7 @@ func (a *app) results(ctx context.Context, name string, o resultsOptions) error 
 			return err
 		}
 		if info.Left > 0 {
-			fmt.Fprintf(a.err, "and %d more rows: use -o csv, jsonl or parquet\n", info.Left)
+			fmt.Fprintf(a.err, "a table ends after %d rows: use -o csv, jsonl or parquet\n", export.MaxTableRows)
 		}
 		if o.file != "" {
 			fmt.Fprintf(a.err, "%d rows in %s\n", info.Rows, o.file)

@@ -95,7 +95,11 @@ func (a *app) run(ctx context.Context, file string, o runOptions) (err error) {
 	if o.jobs > 0 {
 		r.need.capacity = &volleyv1.Resources{CpuMilli: int64(o.jobs) * 1000}
 	}
-	if r.s, err = a.open(ctx, r.need); err != nil {
+	first := r.need
+	if !o.dryRun {
+		first.before = func(ctx context.Context, c *client.Client) error { return r.takeOver(ctx, c, sub.Spec.Name) }
+	}
+	if r.s, err = a.open(ctx, first); err != nil {
 		return err
 	}
 	defer func() {
@@ -119,9 +123,6 @@ func (a *app) run(ctx context.Context, file string, o runOptions) (err error) {
 
 // execute submits the job and follows it.
 func (r *runner) execute(ctx context.Context, sub client.Submission) error {
-	if err := r.takeOver(ctx, sub.Spec.Name); err != nil {
-		return err
-	}
 	sub.Reuse = !r.o.fresh
 	if ctx.Err() != nil {
 		return errInterrupted
@@ -158,21 +159,19 @@ func (r *runner) execute(ctx context.Context, sub client.Submission) error {
 
 // takeOver terminates what an earlier run of the job left when it was killed:
 // its finished points are taken over, the others would run twice, once for
-// each job. Only the owner of the directory knows that nobody follows them.
-func (r *runner) takeOver(ctx context.Context, name string) error {
-	if r.s.in == nil || !r.s.in.Owner() {
-		return nil
-	}
+// each job. Only the owner of the directory knows that nobody follows them,
+// and only before its worker starts are they not running again.
+func (r *runner) takeOver(ctx context.Context, c *client.Client, name string) error {
 	active := []volleyv1.JobState{
 		volleyv1.JobState_JOB_STATE_SUBMITTED, volleyv1.JobState_JOB_STATE_PENDING, volleyv1.JobState_JOB_STATE_RUNNABLE,
 		volleyv1.JobState_JOB_STATE_STARTING, volleyv1.JobState_JOB_STATE_RUNNING,
 	}
-	for j, err := range r.s.List(ctx, &volleyv1.ListJobsRequest{Name: name, States: active}) {
+	for j, err := range c.List(ctx, &volleyv1.ListJobsRequest{Name: name, States: active}) {
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(r.say, "job %s of the same name had not ended, %s: this run goes on from there\n", j.Id, reached(j))
-		if err := r.s.Terminate(ctx, j.Id, "Superseded by a later run"); err != nil && client.Kind(err) != client.Refused {
+		if err := c.Terminate(ctx, j.Id, "Superseded by a later run"); err != nil && client.Kind(err) != client.Refused {
 			return err
 		}
 	}

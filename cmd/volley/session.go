@@ -29,6 +29,8 @@ type need struct {
 	// worker runs tasks.
 	worker   bool
 	capacity *volleyv1.Resources
+	// before is called in the owner of the directory before anything runs.
+	before func(context.Context, *client.Client) error
 }
 
 // open connects to the coordinator that the flags name, or opens the embedded
@@ -45,7 +47,7 @@ func (a *app) open(ctx context.Context, n need) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := embedded.Open(ctx, embedded.Config{Dir: dir, Worker: n.worker, Capacity: n.capacity, Version: version(), Logger: a.logger()})
+	in, err := embedded.Open(ctx, embedded.Config{Dir: dir, Worker: n.worker, Capacity: n.capacity, Before: n.before, Version: version(), Logger: a.logger()})
 	if err != nil {
 		return nil, err
 	}

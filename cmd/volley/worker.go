@@ -35,7 +35,8 @@ func (a *app) workerCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "worker --coordinator ADDR",
 		Short: "Run a worker",
-		Long: `Run a worker until SIGINT or SIGTERM. It waits for its coordinator, and goes on
+		Long: `Run a worker until SIGINT or SIGTERM. Without --coordinator and VOLLEY_ADDR it
+works for the one at 127.0.0.1:7480. It waits for its coordinator, and goes on
 with what it holds while the coordinator is away. At the signal it hands back
 what has not started and stops what runs, which is queued again.`,
 		Example: "  volley worker --coordinator 127.0.0.1:7480 --cpus 8 --label disk=fast",

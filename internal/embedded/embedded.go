@@ -38,6 +38,10 @@ type Config struct {
 	// has a worker already. Without it an instance only answers questions.
 	Worker bool
 
+	// Before is called in an owner before its worker starts, while nothing
+	// runs. An error ends Open. Default: nothing.
+	Before func(context.Context, *client.Client) error
+
 	// Capacity of the worker. Default: the whole machine.
 	Capacity *volleyv1.Resources
 

@@ -159,6 +159,25 @@ func TestJoinWithWorker(t *testing.T) {
 	}
 }
 
+// Before sees the journal before anything of it runs, and can keep it shut.
+func TestBefore(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	in := open(t, Config{Dir: dir})
+	id := submit(t, in, &volleyv1.JobSpec{Name: "a", Command: []string{"/bin/true"}})
+	closeNow(t, in)
+	refuse := errors.New("not now")
+	if _, err := Open(t.Context(), Config{Dir: dir, Worker: true, Before: func(context.Context, *client.Client) error { return refuse }}); !errors.Is(err, refuse) {
+		t.Fatalf("Open: %v", err)
+	}
+	in = open(t, Config{Dir: dir, Worker: true, Before: func(ctx context.Context, c *client.Client) error {
+		return c.Terminate(ctx, id, "not any more")
+	}})
+	if j := wait(t, in.Client(), id); j.FinishedAttempts != 0 || j.State != volleyv1.JobState_JOB_STATE_FAILED {
+		t.Errorf("the job ran: %v", j)
+	}
+}
+
 // A path that is too long for a socket is served on loopback.
 func TestLongPath(t *testing.T) {
 	t.Parallel()

@@ -55,6 +55,11 @@ func own(ctx context.Context, d directory, lock *flock.Flock, c Config) (in *Ins
 		owner: &owner{srv: srv, lock: lock, done: make(chan struct{})},
 	}
 	go in.owner.watch(in.errs)
+	if c.Before != nil {
+		if err := c.Before(ctx, in.client); err != nil {
+			return nil, errors.Join(err, in.Close())
+		}
+	}
 	if c.Worker {
 		dial := func(context.Context) (grpc.ClientConnInterface, io.Closer, error) { return srv.Conn(), nil, nil }
 		if in.worker, err = startWorker(d, c, dial, in.errs); err != nil {
