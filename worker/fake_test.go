@@ -31,6 +31,7 @@ type coordinator struct {
 	volleyv1.UnimplementedBlobServiceServer
 	t        testing.TB
 	listener *bufconn.Listener
+	server   *grpc.Server
 	sessions chan *fakeSession
 
 	mu    sync.Mutex
@@ -71,6 +72,7 @@ func (s *fakeSession) agree(m *volleyv1.ConnectRequest) {
 func newCoordinator(t testing.TB) *coordinator {
 	c := &coordinator{t: t, listener: bufconn.Listen(1 << 20), sessions: make(chan *fakeSession, 64), blobs: make(map[string][]byte)}
 	srv := grpc.NewServer()
+	c.server = srv
 	volleyv1.RegisterWorkerServiceServer(srv, c)
 	volleyv1.RegisterBlobServiceServer(srv, c)
 	served := make(chan struct{})

@@ -5,6 +5,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -74,15 +75,23 @@ func (a *Agent) openSpool() error {
 	var buf []byte
 	for _, rec := range records {
 		buf, err = sp.Read(buf[:0], rec)
-		var rep volleyv1.Report
+		rep := volleyv1.Report{}
 		if err == nil {
 			err = proto.Unmarshal(buf, &rep)
 		}
 		if err != nil {
 			return fmt.Errorf("read the spool of %s: %w", a.home.dir, err)
 		}
+		stale := dropStarted(&rep)
+		if len(rep.GetLeases()) == 0 {
+			continue
+		}
 		a.seq++
 		e := &entry{seq: a.seq, record: rec}
+		if stale {
+			rep.Seq = e.seq
+			e.report = &rep
+		}
 		for _, lr := range rep.GetLeases() {
 			en, err := endsOf(lr)
 			if err != nil {
@@ -106,6 +115,18 @@ func (a *Agent) openSpool() error {
 	return nil
 }
 
+// dropStarted takes out what an earlier process has started: that is dead. It
+// reports whether there was any.
+func dropStarted(rep *volleyv1.Report) bool {
+	stale := false
+	rep.Leases = slices.DeleteFunc(rep.Leases, func(l *volleyv1.LeaseReport) bool {
+		stale = stale || len(l.GetStarted()) > 0
+		l.Started = nil
+		return len(l.GetFinished()) == 0 && len(l.GetReturned()) == 0 && len(l.GetPreempted()) == 0
+	})
+	return stale
+}
+
 // flushLoop cuts reports when they are due.
 func (a *Agent) flushLoop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
@@ -120,6 +141,7 @@ func (a *Agent) flushLoop(ctx context.Context) {
 			}
 			if wait = a.due(now, since, last); wait <= 0 {
 				a.flush()
+				a.trimSpool()
 				since, last = time.Time{}, now
 				continue
 			}

@@ -235,6 +235,10 @@ func (s *session) write(ctx context.Context) error {
 		m := &volleyv1.ConnectRequest{Drain: drain && !drained}
 		if e != nil {
 			rep, err := a.load(e)
+			if err != nil && a.acked(e) {
+				cursor = e.seq // and its file may be gone
+				continue
+			}
 			if err != nil {
 				// The spool is damaged under us. Going on would drop results in
 				// silence; the next process refuses the file by name.
@@ -271,6 +275,13 @@ func (s *session) write(ctx context.Context) error {
 		drained = drained || m.GetDrain()
 		beat.Reset(s.ttl / 3)
 	}
+}
+
+// acked reports whether e was acknowledged meanwhile.
+func (a *Agent) acked(e *entry) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.entries) == 0 || a.entries[0].seq > e.seq
 }
 
 // nextEntry is the first report after seq.

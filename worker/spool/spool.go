@@ -152,7 +152,7 @@ func (s *Spool) scan(seg *segment, last bool) ([]Record, error) {
 				return nil, err
 			}
 			if !last {
-				return nil, fmt.Errorf("%s at byte %d: %w", seg.path, seg.size, ErrCorrupt)
+				return nil, fmt.Errorf("%s at byte %d: %w; move the file away to go on without its records", seg.path, seg.size, ErrCorrupt)
 			}
 			if err := seg.file.Truncate(seg.size); err != nil {
 				return nil, fmt.Errorf("read spool: cut the torn tail: %w", err)
