@@ -101,7 +101,11 @@ func (s *State) Child(j *Job, i uint64) *volleyv1.Child {
 	for n := range c.history[uint16(k)] {
 		p.Attempts = append(p.Attempts, s.attempt(j, &c.history[uint16(k)][n]))
 	}
-	p.Attempts = append(p.Attempts, s.attempt(j, &r))
+	last := s.attempt(j, &r)
+	if r.phase() == phaseSkipped {
+		last.Reason = "" // it holds the id of the job that ran it
+	}
+	p.Attempts = append(p.Attempts, last)
 	if c.output != nil {
 		p.Output = string(c.output[k])
 	}
