@@ -145,3 +145,49 @@ func sorted(runs []uint64) []uint64 {
 	}
 	return out
 }
+
+// account is the open account of l.
+func (a *Agent) account(l *lease) *account {
+	if l.acc != nil {
+		return l.acc
+	}
+	var acc *account
+	if n := len(a.spare); n > 0 {
+		acc = a.spare[n-1]
+		a.spare = a.spare[:n-1]
+	} else {
+		acc = newAccount()
+	}
+	acc.lease = l
+	acc.rep.LeaseId = l.id
+	l.acc = acc
+	if a.dirty = append(a.dirty, acc); len(a.dirty) == 1 {
+		a.wake()
+	}
+	return acc
+}
+
+// maxSpare bounds the accounts kept for use again.
+const maxSpare = 64
+
+func (a *Agent) recycle(acc *account) {
+	if len(a.spare) < maxSpare && acc.reusable() {
+		acc.reset()
+		a.spare = append(a.spare, acc)
+	}
+}
+
+func (a *Agent) setUrgent() {
+	if !a.urgent {
+		a.urgent = true
+		a.wake()
+	}
+}
+
+// wake makes the flusher look. It never blocks.
+func (a *Agent) wake() {
+	select {
+	case a.poke <- struct{}{}:
+	default:
+	}
+}
