@@ -37,3 +37,16 @@ func (a *app) load(ctx context.Context, path string, set []string) (*jobfile.Loa
 	}
 	return l, sub, nil
 }
+
+// placed shows where in the job file an error of the coordinator points. What
+// it says about other things stays as it is.
+func placed(l *jobfile.Loaded, err error) error {
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok || e.Kind != client.Invalid && e.Kind != client.NotFound {
+		return err
+	}
+	if at, ok := l.Locate(e.Msg, ""); ok {
+		return at
+	}
+	return err
+}

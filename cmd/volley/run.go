@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/volley-batch/volley/client"
+	"github.com/volley-batch/volley/internal/jobfile"
 	"github.com/volley-batch/volley/internal/progress"
 	"github.com/volley-batch/volley/internal/render"
 	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
@@ -67,6 +68,7 @@ type runner struct {
 	format render.Format
 	// say gets what people read beside the result.
 	say  io.Writer
+	file *jobfile.Loaded
 	noun string
 	s    *session
 	need need
@@ -86,11 +88,11 @@ func (a *app) run(ctx context.Context, file string, o runOptions) (err error) {
 			r.say = a.err
 		}
 	}
-	_, sub, err := a.load(ctx, file, o.set)
+	l, sub, err := a.load(ctx, file, o.set)
 	if err != nil {
 		return err
 	}
-	r.noun = progress.Noun(sub.Spec)
+	r.file, r.noun = l, progress.Noun(sub.Spec)
 	r.need = need{create: !o.dryRun, worker: !o.dryRun}
 	if o.jobs > 0 {
 		r.need.capacity = &volleyv1.Resources{CpuMilli: int64(o.jobs) * 1000}
@@ -130,7 +132,7 @@ func (r *runner) execute(ctx context.Context, sub client.Submission) error {
 	// Not cut off by an interrupt: whether the job exists has to be known.
 	resp, err := r.s.Submit(context.WithoutCancel(ctx), sub)
 	if err != nil {
-		return err
+		return placed(r.file, err)
 	}
 	f := following{need: r.need}
 	if r.o.watch && (r.say == r.out || r.terminal(r.err)) {
@@ -182,7 +184,7 @@ func (r *runner) takeOver(ctx context.Context, c *client.Client, name string) er
 func (r *runner) plan(ctx context.Context, spec *volleyv1.JobSpec) error {
 	p, err := r.s.Plan(ctx, spec)
 	if err != nil {
-		return err
+		return placed(r.file, err)
 	}
 	if r.format == render.FormatJSON && r.o.dryRun {
 		return render.One(r.out, r.format, render.Message(p))

@@ -43,7 +43,7 @@ func (a *app) submit(ctx context.Context, file string, o submitOptions) (err err
 	if err != nil {
 		return err
 	}
-	_, sub, err := a.load(ctx, file, o.set)
+	l, sub, err := a.load(ctx, file, o.set)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (a *app) submit(ctx context.Context, file string, o submitOptions) (err err
 	sub.Reuse, sub.Key = o.reuse, o.key
 	r, err := s.Submit(ctx, sub)
 	if err != nil {
-		return err
+		return placed(l, err)
 	}
 	switch format {
 	case render.FormatName:

@@ -38,6 +38,8 @@ type Loaded struct {
 	Inputs []InputFile
 	// Warnings do not keep the job from being submitted.
 	Warnings []Diagnostic
+
+	doc *document
 }
 
 // InputFile is where one of Spec.Inputs lies on this machine.

@@ -115,7 +115,7 @@ func (l *loader) load(ctx context.Context) (*Loaded, error) {
 	if len(l.d.diags) > 0 {
 		return nil, l.d.error()
 	}
-	out := &Loaded{Spec: spec, Size: l.size, Array: spec.Space != nil, Warnings: sortDiagnostics(l.d.warns)}
+	out := &Loaded{Spec: spec, Size: l.size, Array: spec.Space != nil, Warnings: sortDiagnostics(l.d.warns), doc: l.doc}
 	for _, it := range inputs {
 		spec.Inputs = append(spec.Inputs, it.in)
 		out.Inputs = append(out.Inputs, InputFile{Path: it.abs, Name: it.name, External: it.in.External != ""})
