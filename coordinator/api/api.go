@@ -105,7 +105,8 @@ func toStatus(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		code = codes.DeadlineExceeded
 	}
-	return status.Error(code, err.Error())
+	// The code says that it is invalid; the text begins with the field.
+	return status.Error(code, strings.Replace(err.Error(), state.ErrInvalid.Error()+": ", "", 1))
 }
 
 func notFound(id string) error {
