@@ -369,10 +369,9 @@ func (o *oracle) lookAt(st *state.State, j *state.Job, l *jobLog, base bool) err
 			if id == 0 {
 				continue // lost with its node or preempted
 			}
-			if err := o.attempt(j, i, a, id); err != nil {
-				return err
-			}
 			switch {
+			case int(id) > len(o.execs):
+				return fmt.Errorf("index %d: a result of execution %d, which never was", i, id)
 			case seen[id]:
 				return fmt.Errorf("double record: execution %d of index %d is recorded twice", id, i)
 			case !l.recorded[id] && !base && l.ended[i]:
@@ -383,6 +382,9 @@ func (o *oracle) lookAt(st *state.State, j *state.Job, l *jobLog, base bool) err
 				o.s.stats.Recorded++
 			}
 			seen[id] = true
+			if err := o.attempt(j, i, a, id); err != nil {
+				return err
+			}
 			// A failed one may have been cancelled after a rerun.
 			if last && c.GetState() == volleyv1.JobState_JOB_STATE_SUCCEEDED && !o.execs[id-1].succeeded {
 				return fmt.Errorf("index %d is %s, its execution %d said otherwise", i, c.GetState(), id)
@@ -400,9 +402,6 @@ func (o *oracle) lookAt(st *state.State, j *state.Job, l *jobLog, base bool) err
 }
 
 func (o *oracle) attempt(j *state.Job, i uint64, a *volleyv1.Attempt, id uint32) error {
-	if int(id) > len(o.execs) {
-		return fmt.Errorf("index %d: a result of execution %d, which never was", i, id)
-	}
 	e := o.execs[id-1]
 	if e.job != j.ID || e.index != i || e.attempt != a.GetAttempt() || e.w.node != a.GetNode() || e.running {
 		return fmt.Errorf("index %d, attempt %d on %s: execution %d was of %d:%d, attempt %d on %s (running %v)",

@@ -43,6 +43,9 @@ func (s *sim) delay() int64 {
 	if s.calm {
 		return 200
 	}
+	if s.chance(0.02) {
+		return s.between(50, second) // a lost packet, sent again
+	}
 	return s.between(50, 60*millisecond)
 }
 
@@ -154,7 +157,7 @@ func (x *session) lost() {
 // drop breaks the connection: each end learns of it in its own time, and of
 // what is on its way to the coordinator a part arrives nevertheless.
 func (x *session) drop() {
-	x.limit = x.s.now + x.s.between(0, 80*millisecond)
+	x.limit = x.s.now + x.s.between(0, 800*millisecond)
 	x.s.after(x.s.between(0, 500*millisecond), x.end)
 	x.lost()
 }

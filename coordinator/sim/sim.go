@@ -128,7 +128,7 @@ func newSim(o Options) *sim {
 // setUp schedules the first events.
 func (s *sim) setUp() {
 	s.calmAt = s.between(8*second, 30*second)
-	s.deadline = s.calmAt + 900*second
+	s.deadline = s.calmAt + 300*second
 	s.after(0, s.coord.start)
 	for i := range 1 + s.rng.IntN(4) {
 		w := newWorker(s, i)

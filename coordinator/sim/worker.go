@@ -144,6 +144,14 @@ func (w *worker) connect() {
 	x := &session{s: w.s, w: w, epoch: w.epoch, jobs: map[uint64]bool{}, life: &coordLife{w.s.coord.core}}
 	w.session, w.welcome = x, false
 	x.up(&volleyv1.ConnectRequest{Hello: w.hello()})
+	if !w.s.calm && w.s.chance(0.1) {
+		// A connection that breaks at once: its Hello may be overtaken by the next.
+		w.s.after(w.s.between(0, 60*millisecond), func() {
+			if w.session == x {
+				x.drop()
+			}
+		})
+	}
 }
 
 // hello is the worker's whole view.

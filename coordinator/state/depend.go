@@ -169,17 +169,23 @@ func (s *State) recheckChild(j *Job, i uint64) {
 	}
 }
 
-// dependencyFailed fails the given children, and with the first of them, in a
-// sequential job, all after it: as one range, since a chain may be 10^8 long.
+// dependencyFailed fails the given children, and in a sequential job all that
+// follow one of them without a gap: as ranges, since a chain may be 10^8 long.
+// Behind a gap, a child has a predecessor that has started or succeeded.
 func (s *State) dependencyFailed(j *Job, hit *sharding.Set) {
-	first, any := hit.Min()
-	if !any {
+	if hit.Empty() {
 		return
 	}
 	if j.sequential {
-		rest := s.unstarted(j)
-		rest.RemoveRange(0, first)
-		hit.Union(rest)
+		chain := new(sharding.Set)
+		for r := range s.unstarted(j).Ranges() {
+			part := sharding.NewSet(r)
+			part.Intersect(hit)
+			if first, ok := part.Min(); ok {
+				chain.AddRange(first, r.End()-first)
+			}
+		}
+		hit.Union(chain)
 	}
 	s.failSet(j, hit)
 }

@@ -41,21 +41,23 @@ func (s *State) finish(j *Job, l *Lease, w *Worker, i uint64, e *ended) {
 	if j.Started == 0 || e.start < j.Started {
 		j.Started = max(e.start, j.Created)
 	}
-	if len(e.output) <= MaxOutput {
-		c.setOutput(k, e.output)
+	if len(e.output) > MaxOutput {
+		e.output = nil // not that of an earlier attempt either
 	}
+	c.setOutput(k, e.output)
 	c.setMetric(k, e.metric)
 
 	status := s.statusOf(j, w, i, e)
 	r.reason = j.intern(status, e.detail)
-	if e.uncharge {
+	collateral := e.outcome == volleyv1.Outcome_OUTCOME_KILLED && !j.terminate && !j.killing.Contains(i)
+	if e.uncharge || collateral {
 		c.addBase(k, 1)
 	}
 	if e.outcome == volleyv1.Outcome_OUTCOME_UNSPECIFIED {
 		r.setPhase(phaseSucceeded)
 		j.succeeded++
 		j.offerBest(i, e.metric)
-		j.killing.Remove(i)
+		j.spare(i)
 		s.childEnded(j, i)
 		return
 	}
@@ -68,7 +70,7 @@ func (s *State) finish(j *Job, l *Lease, w *Worker, i uint64, e *ended) {
 	}
 	r.setPhase(phaseFailed)
 	j.failed++
-	j.killing.Remove(i)
+	j.spare(i)
 	s.childEnded(j, i)
 }
 
@@ -76,11 +78,13 @@ func (s *State) statusOf(j *Job, w *Worker, i uint64, e *ended) string {
 	switch {
 	case e.uncharge:
 		return hostReason(w.Name())
+	case e.outcome == volleyv1.Outcome_OUTCOME_KILLED && !j.terminate && !j.killing.Contains(i):
+		return reasonCollateral
 	case e.outcome == volleyv1.Outcome_OUTCOME_NOT_STARTED:
 		return reasonNotStarted
 	case e.outcome == volleyv1.Outcome_OUTCOME_TIMED_OUT:
 		return reasonTimedOut
-	case e.outcome == volleyv1.Outcome_OUTCOME_KILLED && (j.terminate || j.killing.Contains(i)):
+	case e.outcome == volleyv1.Outcome_OUTCOME_KILLED:
 		return j.cancelReason
 	default:
 		return reasonExited
@@ -91,6 +95,11 @@ func (s *State) statusOf(j *Job, w *Worker, i uint64, e *ended) string {
 func (s *State) again(j *Job, c *chunk, k uint16, r *record, i uint64, status string, e *ended) bool {
 	if j.cancel || j.killing.Contains(i) || e.outcome == volleyv1.Outcome_OUTCOME_TIMED_OUT || r.attempt == math.MaxUint16 {
 		return false
+	}
+	if status == reasonCollateral {
+		// Nobody asked for this one: it shared a process with one that was
+		// terminated.
+		return true
 	}
 	if e.uncharge {
 		if ruleAction(j.Spec.GetRetry(), status, e.detail, e.exit) == volleyv1.RetryAction_RETRY_ACTION_EXIT {
@@ -143,12 +152,18 @@ func (s *State) cancelSet(j *Job, set *sharding.Set) {
 	}
 	j.ready.Subtract(set)
 	j.killing.Subtract(set)
+	j.stopping.Subtract(set)
 	j.cancelled.Union(set)
 	j.failed += set.Len()
 	s.setFailed(j, set)
-	if j.sequential {
-		if last, ok := set.Min(); ok && last+1 < j.Size {
-			s.recheckChild(j, last+1)
+	if !j.sequential {
+		return
+	}
+	// Usually one run. Several come back together when results that were taken
+	// over have cut the chain into pieces.
+	for r := range set.Ranges() {
+		if r.End() < j.Size {
+			s.recheckChild(j, r.End())
 		}
 	}
 }

@@ -50,6 +50,9 @@ func (s *State) CheckInvariants() error {
 	if ready != s.ready {
 		return fmt.Errorf("%d workers are ready, counted as %d", ready, s.ready)
 	}
+	if err := s.checkNumbers(); err != nil {
+		return err
+	}
 	live := 0
 	for _, j := range s.jobs {
 		if err := s.checkJob(j); err != nil {
@@ -65,9 +68,49 @@ func (s *State) CheckInvariants() error {
 	return s.checkClasses()
 }
 
+// checkNumbers looks at what is counted or listed once for the cluster.
+func (s *State) checkNumbers() error {
+	for id := range s.jobs {
+		if id == 0 || id >= s.nextJob {
+			return fmt.Errorf("job %d: the next number is %d", id, s.nextJob)
+		}
+	}
+	for id := range s.leases {
+		if id == 0 || id >= s.nextLease {
+			return fmt.Errorf("lease %d: the next number is %d", id, s.nextLease)
+		}
+	}
+	done := map[uint64]bool{}
+	for _, id := range s.done {
+		if j := s.jobs[id]; j == nil || !j.terminal || done[id] {
+			return fmt.Errorf("job %d is listed as done and is not, or twice", id)
+		}
+		done[id] = true
+	}
+	if len(done) != len(s.jobs)-s.live {
+		return fmt.Errorf("%d jobs are done, listed are %d", len(s.jobs)-s.live, len(done))
+	}
+	return nil
+}
+
 func (s *State) checkJob(j *Job) error {
+	if j.Size == 0 || j.Size > maxSize {
+		return fmt.Errorf("size %d", j.Size)
+	}
+	if !subset(j.stopping, j.killing) {
+		return fmt.Errorf("stopping is not within killing")
+	}
+	for i, d := range j.depends {
+		dep := s.jobs[d.GetJob()]
+		if dep != nil && (dep.ID >= j.ID || d.Index != nil && d.GetIndex() >= dep.Size || d.GetType() == nToN && dep.Size != j.Size) {
+			return fmt.Errorf("dependency %d cannot be", i)
+		}
+	}
 	seen := new(sharding.Set)
 	disjoint := func(name string, set *sharding.Set) error {
+		if i, ok := set.Max(); ok && i >= j.Size {
+			return fmt.Errorf("index %d of %s is not below its size %d", i, name, j.Size)
+		}
 		both := set.Clone()
 		both.Intersect(seen)
 		if i, ok := both.Min(); ok {

@@ -69,8 +69,10 @@ type Job struct {
 	ready     *sharding.Set
 	cancelled *sharding.Set
 	depFailed *sharding.Set
-	// killing has children that were cancelled one by one while leased.
-	killing *sharding.Set
+	// killing has children that were cancelled one by one while leased. Those in
+	// stopping were terminated: they are stopped even if they run.
+	// Invariant: stopping is a subset of killing.
+	killing, stopping *sharding.Set
 
 	// cancel and terminate hold for the whole job: what comes back unstarted
 	// is cancelled, and nothing is retried.
@@ -153,6 +155,43 @@ func (j *Job) FrontAttempt(limit uint64) (runs []sharding.Run, attempt uint32) {
 		}
 	}
 	return runs, attempt
+}
+
+// areAt says whether the next attempt of every child of the set is the given
+// one. What it costs depends on the children that have records.
+func (j *Job) areAt(set *sharding.Set, attempt uint32) bool {
+	if attempt != 1 && set.Len() > uint64(len(j.chunks))*chunkLen {
+		return false // more than ever ran
+	}
+	at := func(first, end uint64) bool {
+		for i := first; i < end; i++ {
+			if uint32(j.attemptOf(i))+1 != attempt {
+				return false
+			}
+		}
+		return true
+	}
+	for r := range set.Ranges() {
+		if (r.Count>>chunkBits)+1 > uint64(len(j.chunks)) { // attempt 1, as more than ever ran
+			for base := range j.chunks {
+				first, end := base<<chunkBits, (base+1)<<chunkBits
+				if !at(max(first, r.First), min(end, r.End())) {
+					return false
+				}
+			}
+			if attempt == 1 {
+				continue
+			}
+		}
+		for i := r.First; i < r.End(); {
+			end := min((i|(chunkLen-1))+1, r.End())
+			if j.chunks[i>>chunkBits] == nil && attempt != 1 || j.chunks[i>>chunkBits] != nil && !at(i, end) {
+				return false
+			}
+			i = end
+		}
+	}
+	return true
 }
 
 // cutRuns cuts the list before index i, which lies in run n.
@@ -244,7 +283,7 @@ func (j *Job) clone(epoch uint64) *Job {
 	n := *j
 	n.epoch = epoch
 	n.ready, n.cancelled = j.ready.Clone(), j.cancelled.Clone()
-	n.depFailed, n.killing = j.depFailed.Clone(), j.killing.Clone()
+	n.depFailed, n.killing, n.stopping = j.depFailed.Clone(), j.killing.Clone(), j.stopping.Clone()
 	n.leases = slices.Clone(j.leases)
 	n.dependents = slices.Clone(j.dependents)
 	n.reasons = slices.Clone(j.reasons)
@@ -254,6 +293,12 @@ func (j *Job) clone(epoch uint64) *Job {
 		n.chunks[k] = c
 	}
 	return &n
+}
+
+// spare forgets that child i was cancelled while it was leased: it has ended.
+func (j *Job) spare(i uint64) {
+	j.killing.Remove(i)
+	j.stopping.Remove(i)
 }
 
 // rec returns the child's record for writing.

@@ -39,6 +39,17 @@ func (s *State) grant(op *journalv1.Grant) (Result, error) {
 	case l == nil || l.Worker != w.Num || !j.Extends(l) || op.GetAttempt() != 1:
 		return Result{}, fmt.Errorf("grant to lease %d: %w: it cannot be added to", op.GetLeaseId(), ErrConflict)
 	}
+	have := uint64(0)
+	if op.GetLeaseId() != 0 {
+		have = l.slots
+	}
+	slots := min(uint64(op.GetParallel()), l.remaining.Len()+set.Len())
+	if more := slots - min(have, slots); more > j.Room() || more > 0 && more > w.Free().Fits(j.Shape) {
+		return Result{}, fmt.Errorf("grant of job %d to %q: %w: no room for %d tasks more", j.ID, op.GetNodeId(), ErrConflict, more)
+	}
+	if !j.areAt(set, op.GetAttempt()) {
+		return Result{}, fmt.Errorf("grant of job %d: %w: not all of its indexes are at attempt %d", j.ID, ErrConflict, op.GetAttempt())
+	}
 	// From here on nothing fails.
 	j = s.mut(j.ID)
 	if op.GetLeaseId() == 0 {
@@ -126,6 +137,9 @@ func (s *State) cancelChild(j *Job, i uint64, terminate bool) {
 		}
 		if terminate || !l.running.Contains(i) {
 			j.killing.Add(i)
+			if terminate {
+				j.stopping.Add(i)
+			}
 			s.emit(RevokeEffect{Worker: l.Worker, Revoke: &volleyv1.Revoke{LeaseId: id, Runs: []uint64{i, 1}, Kill: terminate}})
 		}
 		return
@@ -150,6 +164,7 @@ func (s *State) rerun(op *journalv1.Rerun) (Result, error) {
 	j.cancelled.Reset()
 	j.depFailed.Reset()
 	j.killing.Reset()
+	j.stopping.Reset()
 	for base, c := range j.chunks {
 		for k := range c.recs {
 			p := c.recs[k].phase()

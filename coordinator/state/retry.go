@@ -19,6 +19,7 @@ const (
 	reasonChild      = "Array Child Job failed"
 	reasonCancelled  = "Cancelled by user"
 	reasonTerminated = "Terminated by user"
+	reasonCollateral = "Stopped together with a terminated child"
 )
 
 // hostReason is AWS Batch's text for a host that went away; evaluateOnExit

@@ -99,7 +99,7 @@ func (j *Job) snapshot() *journalv1.SnapshotJob {
 		Cancel: j.cancel, Terminate: j.terminate, CancelReason: j.cancelReason,
 		Depends: j.depends, Satisfied: j.satisfied, Dependents: j.dependents,
 		HasBest: j.best.OK, BestIndex: j.best.Index, BestValue: j.best.Value,
-		TaskUs: j.taskUS, Attempts: j.attempts, Stale: j.stale, LostRuns: j.lostRuns, Fence: j.fence,
+		TaskUs: j.taskUS, Attempts: j.attempts, Stale: j.stale, LostRuns: j.lostRuns, Fence: j.fence, Stopping: j.stopping.AppendPacked(nil),
 	}
 	for _, r := range j.reasons {
 		m.Reasons = append(m.Reasons, r.status, r.detail)
@@ -223,7 +223,7 @@ func (s *State) readJob(m *journalv1.SnapshotJob) (*Job, error) {
 		to   **sharding.Set
 		from []uint64
 		name string
-	}{{&j.ready, m.GetReady(), "ready"}, {&j.cancelled, m.GetCancelled(), "cancelled"}, {&j.depFailed, m.GetDepFailed(), "dep_failed"}, {&j.killing, m.GetKilling(), "killing"}} {
+	}{{&j.ready, m.GetReady(), "ready"}, {&j.cancelled, m.GetCancelled(), "cancelled"}, {&j.depFailed, m.GetDepFailed(), "dep_failed"}, {&j.killing, m.GetKilling(), "killing"}, {&j.stopping, m.GetStopping(), "stopping"}} {
 		p, err := sharding.ParsePacked(set.from)
 		if err != nil {
 			return nil, fmt.Errorf("job %d: %s: %w", j.ID, set.name, err)

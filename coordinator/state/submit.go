@@ -29,7 +29,7 @@ func (s *State) submit(op *journalv1.Submit) (Result, error) {
 	j := &Job{
 		epoch: s.epoch, ID: s.nextJob, Spec: op.GetSpec(), Size: op.GetSize(), Array: op.GetArray(),
 		Key: op.GetIdempotencyKey(), Shape: ShapeOf(op.GetSpec().GetResources()), Created: s.now,
-		ready: new(sharding.Set), cancelled: new(sharding.Set), depFailed: new(sharding.Set), killing: new(sharding.Set),
+		ready: new(sharding.Set), cancelled: new(sharding.Set), depFailed: new(sharding.Set), killing: new(sharding.Set), stopping: new(sharding.Set),
 		depends: op.GetDependsOn(), chunks: map[uint64]*chunk{},
 		reasons: []reason{{}},
 	}

@@ -91,12 +91,14 @@ func (s *State) reconcile(w *Worker, l *Lease, h *heldLease, restarted bool) {
 	j := s.mut(l.Job)
 	l.asked.Reset()
 
-	// Held, but recorded or never granted: drop. (Results for these would be
-	// ignored anyway; this stops the work.)
+	// Held, but not under this lease any more, because a Hello was overtaken by a
+	// newer one: stop. What is reported of these will be passed over. Not a
+	// drop: the worker would drop the whole lease, and the rest would wait for
+	// ever.
 	extra := h.unfinished.Clone()
 	extra.Subtract(l.remaining)
 	if !extra.Empty() {
-		s.emit(RevokeEffect{Worker: w.Num, Revoke: &volleyv1.Revoke{LeaseId: l.ID, Runs: extra.AppendPacked(nil), Drop: true}})
+		s.emit(RevokeEffect{Worker: w.Num, Revoke: &volleyv1.Revoke{LeaseId: l.ID, Runs: extra.AppendPacked(nil), Kill: true}})
 	}
 	// Granted, but not held: the grant was lost on the way, or the worker's
 	// process has died with the tasks.
@@ -115,15 +117,20 @@ func (s *State) reconcile(w *Worker, l *Lease, h *heldLease, restarted bool) {
 	case l.remaining.Empty():
 	case j.cancel:
 		s.emit(RevokeEffect{Worker: w.Num, Revoke: &volleyv1.Revoke{LeaseId: l.ID, Kill: j.terminate}})
-	case !j.killing.Empty():
-		kill := j.killing.Clone()
-		kill.Intersect(l.remaining)
-		if !kill.Empty() {
-			s.emit(RevokeEffect{Worker: w.Num, Revoke: &volleyv1.Revoke{LeaseId: l.ID, Runs: kill.AppendPacked(nil), Kill: true}})
-		}
+	default:
+		soft := j.killing.Clone()
+		soft.Subtract(j.stopping)
+		s.revokeAgain(w, l, soft, false)
+		s.revokeAgain(w, l, j.stopping.Clone(), true)
 	}
 	s.charge(j, l)
 	s.settle(j)
+}
+
+func (s *State) revokeAgain(w *Worker, l *Lease, set *sharding.Set, kill bool) {
+	if set.Intersect(l.remaining); !set.Empty() {
+		s.emit(RevokeEffect{Worker: w.Num, Revoke: &volleyv1.Revoke{LeaseId: l.ID, Runs: set.AppendPacked(nil), Kill: kill}})
+	}
 }
 
 // lose takes indexes from a lease whose worker has lost them. What is known to

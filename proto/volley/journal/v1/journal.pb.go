@@ -1523,7 +1523,9 @@ type SnapshotJob struct {
 	Stale     uint64   `protobuf:"varint,26,opt,name=stale,proto3" json:"stale,omitempty"`
 	LostRuns  uint64   `protobuf:"varint,27,opt,name=lost_runs,json=lostRuns,proto3" json:"lost_runs,omitempty"`
 	// Leases with a smaller number are not added to.
-	Fence         uint64 `protobuf:"varint,28,opt,name=fence,proto3" json:"fence,omitempty"`
+	Fence uint64 `protobuf:"varint,28,opt,name=fence,proto3" json:"fence,omitempty"`
+	// Runs: the part of killing that is to be stopped although it runs.
+	Stopping      []uint64 `protobuf:"varint,29,rep,packed,name=stopping,proto3" json:"stopping,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1752,6 +1754,13 @@ func (x *SnapshotJob) GetFence() uint64 {
 		return x.Fence
 	}
 	return 0
+}
+
+func (x *SnapshotJob) GetStopping() []uint64 {
+	if x != nil {
+		return x.Stopping
+	}
+	return nil
 }
 
 type SnapshotChunk struct {
@@ -2151,7 +2160,7 @@ const file_volley_journal_v1_journal_proto_rawDesc = "" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06status\x18\x03 \x01(\rR\x06status\x12\x1c\n" +
 	"\tconnected\x18\x04 \x01(\x03R\tconnected\x12\x18\n" +
-	"\asession\x18\x05 \x01(\x04R\asession\"\xae\x06\n" +
+	"\asession\x18\x05 \x01(\x04R\asession\"\xca\x06\n" +
 	"\vSnapshotJob\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12&\n" +
 	"\x04spec\x18\x02 \x01(\v2\x12.volley.v1.JobSpecR\x04spec\x12\x12\n" +
@@ -2186,7 +2195,8 @@ const file_volley_journal_v1_journal_proto_rawDesc = "" +
 	"\battempts\x18\x19 \x01(\x04R\battempts\x12\x14\n" +
 	"\x05stale\x18\x1a \x01(\x04R\x05stale\x12\x1b\n" +
 	"\tlost_runs\x18\x1b \x01(\x04R\blostRuns\x12\x14\n" +
-	"\x05fence\x18\x1c \x01(\x04R\x05fence\"\xc9\x01\n" +
+	"\x05fence\x18\x1c \x01(\x04R\x05fence\x12\x1a\n" +
+	"\bstopping\x18\x1d \x03(\x04R\bstopping\"\xc9\x01\n" +
 	"\rSnapshotChunk\x12\x12\n" +
 	"\x04base\x18\x01 \x01(\x04R\x04base\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\fR\arecords\x12<\n" +
