@@ -105,8 +105,14 @@ func toStatus(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		code = codes.DeadlineExceeded
 	}
-	// The code says that it is invalid; the text begins with the field.
-	return status.Error(code, strings.Replace(err.Error(), state.ErrInvalid.Error()+": ", "", 1))
+	text := err.Error()
+	if code == codes.InvalidArgument {
+		// The caller knows what it called, and the code says that it is
+		// invalid: the text begins with the field, which the client looks up in
+		// the job file.
+		text = strings.Replace(strings.TrimPrefix(text, "submit: "), state.ErrInvalid.Error()+": ", "", 1)
+	}
+	return status.Error(code, text)
 }
 
 func notFound(id string) error {
