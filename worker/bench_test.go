@@ -73,8 +73,9 @@ func TestNoAllocationPerTask(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	s.pump(2*n, n)
 	runtime.ReadMemStats(&after)
-	// The reports cost some, coordinator's side included; a task costs none.
-	if per := float64(after.Mallocs-before.Mallocs) / n; per > 0.05 {
+	// Reports cost some, the fake coordinator included, and their number depends
+	// on the machine; a task that allocated once would cost 1.
+	if per := float64(after.Mallocs-before.Mallocs) / n; per > 0.2 {
 		t.Errorf("%.3f allocations per task, want none on the steady path", per)
 	}
 }
