@@ -2,49 +2,87 @@
 
 package sharding
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // quoting is how a value must be written where its placeholder stands.
 type quoting uint8
 
 const (
-	verbatim     quoting = iota // not a shell line
-	bareWord                    // outside quotes
-	insideDouble                // between double quotes
-	insideSingle                // between single quotes
+	verbatim      quoting = iota // not a shell line
+	bareWord                     // outside quotes
+	insideDouble                 // between double quotes
+	insideSingle                 // between single quotes
+	insideComment                // behind #
+	insideMath                   // in $((…))
+	insideHere                   // in a here-document
+	insideQuoted                 // in a here-document whose delimiter is quoted
+	insideTabbed                 // the same after <<-, which removes tabs
 )
 
 // ShellQuote returns s as one word of `/bin/sh`.
 func ShellQuote(s string) string {
-	return string(bareWord.apply([]byte(s), 0))
+	out, _ := (&part{quote: bareWord}).apply([]byte(s), 0) // any value can be a word
+	return string(out)
 }
 
-// apply rewrites dst[start:], a raw value, as q needs it.
-func (q quoting) apply(dst []byte, start int) []byte {
+// apply rewrites dst[start:], a raw value, as its place needs it, or says
+// what is wrong with it.
+func (p *part) apply(dst []byte, start int) ([]byte, string) {
 	raw := dst[start:]
-	switch q {
+	switch p.quote {
 	case bareWord:
 		if plainWord(raw) {
-			return dst
+			return dst, ""
 		}
 		value := string(raw)
 		dst = append(dst[:start], '\'')
 		dst = appendSingle(dst, value)
-		return append(dst, '\'')
+		return append(dst, '\''), ""
 	case insideSingle:
-		return appendSingle(dst[:start], string(raw))
+		return appendSingle(dst[:start], string(raw)), ""
 	case insideDouble:
+		return appendEscaped(dst[:start], string(raw), "\"\\$`"), ""
+	case insideHere:
 		value := string(raw)
 		dst = dst[:start]
-		for i := range len(value) {
-			if strings.IndexByte("\"\\$`", value[i]) >= 0 {
-				dst = append(dst, '\\')
+		if p.guard {
+			dst = append(dst, nothing...)
+		}
+		for i := 0; ; {
+			line, _, more := strings.Cut(value[i:], "\n")
+			dst = appendEscaped(dst, line, "\\$`")
+			if !more {
+				return dst, ""
 			}
-			dst = append(dst, value[i])
+			dst = append(dst, '\n')
+			dst = append(dst, nothing...)
+			i += len(line) + 1
+		}
+	case insideComment:
+		// Nobody reads it, and older shells look for quotes and parentheses in
+		// the comments of $(…).
+		for i, c := range raw {
+			if c != ' ' && !plainByte(c) {
+				raw[i] = '_'
+			}
+		}
+	case insideMath:
+		return appendInteger(dst, start)
+	case insideTabbed:
+		if bytes.Contains(raw, []byte("\n\t")) || p.guard && bytes.HasPrefix(raw, []byte("\t")) {
+			return dst, "has a line that begins with a tab, which <<- would remove; use <<"
 		}
 	}
-	return dst
+	return dst, ""
 }
+
+// nothing expands to nothing. In front of a value, or of a line of it, it
+// keeps that line of a here-document from being the delimiter, whatever the
+// value is, and <<- from removing its tabs.
+const nothing = "${0+}"
 
 func appendSingle(dst []byte, value string) []byte {
 	for i := range len(value) {
@@ -57,21 +95,63 @@ func appendSingle(dst []byte, value string) []byte {
 	return dst
 }
 
+func appendEscaped(dst []byte, value, special string) []byte {
+	for i := range len(value) {
+		if strings.IndexByte(special, value[i]) >= 0 {
+			dst = append(dst, '\\')
+		}
+		dst = append(dst, value[i])
+	}
+	return dst
+}
+
+// appendInteger admits nothing but decimal digits with a sign. No quoting
+// helps: $((…)) expands what quotes hold, and evaluates names and subscripts.
+func appendInteger(dst []byte, start int) ([]byte, string) {
+	digits := dst[start:]
+	signed := len(digits) > 0 && (digits[0] == '-' || digits[0] == '+')
+	if signed {
+		digits = digits[1:]
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			digits = nil
+			break
+		}
+	}
+	if len(digits) == 0 {
+		return dst, "is not an integer, and stands in ((…)), which knows no other; for nested subshells write ( (…) )"
+	}
+	if signed { // 1-{x} must not become 1--1
+		dst = append(dst, ' ', ')')
+		copy(dst[start+1:], dst[start:len(dst)-2])
+		dst[start] = '('
+	}
+	return dst, ""
+}
+
 // plainWord reports whether no shell gives raw another meaning.
 func plainWord(raw []byte) bool {
 	for _, c := range raw {
-		if !isLetter(c) && (c < '0' || c > '9') && strings.IndexByte("@%+=:,./-", c) < 0 {
+		if !plainByte(c) {
 			return false
 		}
 	}
 	return len(raw) > 0
 }
 
+func plainByte(c byte) bool {
+	return isLetter(c) || (c >= '0' && c <= '9') || strings.IndexByte("@%+=:,./-", c) >= 0
+}
+
 // ParseShellTemplate parses a `run` line. Values are quoted for the place
-// where they stand: bare, in "…" or in '…', also within $(…). Always adding
-// quotes would let a value inside "…" run commands: file names and table
-// cells are not always the author's own. Where the place cannot be told for
-// sure (backquotes, ${…}, here-documents) a placeholder is an error.
+// where they stand: bare, in "…" or in '…', also within $(…), in a comment,
+// or in a here-document. Always adding quotes would let a value inside "…" run
+// commands: file names and table cells are not always the author's own. Where
+// the place cannot be told for sure (backquotes, ${…}, what shells read
+// differently) a placeholder is an error. In $((…)) only integers can stand,
+// and in a here-document with a quoted delimiter no line may be that
+// delimiter; both are known when there is a value, and are errors of Append.
 func ParseShellTemplate(src string) (*Template, error) {
 	t, err := ParseTemplate(src)
 	if err != nil {
@@ -81,167 +161,33 @@ func ParseShellTemplate(src string) (*Template, error) {
 	for i := range t.parts {
 		p := &t.parts[i]
 		for j := range len(p.literal) {
+			sh.at = position{i, j}
 			sh.step(p.literal[j])
 		}
 		if p.name == "" {
 			continue
 		}
 		where := ""
-		p.quote, where = sh.place()
-		if where != "" {
-			return nil, templateError(src, p.offset, "a parameter cannot stand in "+where+"; use its environment variable there")
+		if p.quote, where = sh.place(); where != "" {
+			return nil, templateError(src, p.offset, "a parameter cannot stand in "+where+useVariable(p.name))
 		}
-		sh.step('x') // whatever the value: part of a word
+		p.guard = sh.value()
 	}
+	sh.at = position{len(t.parts), 0}
+	t.docs = sh.finish()
 	return t, nil
 }
 
-// shellState follows the quoting of a POSIX shell line, byte by byte.
-type shellState struct {
-	// stack of open constructs: ' " ( { ` #, and $ for $'…'.
-	stack   []byte
-	escaped bool
-	prev    byte // last byte at this level; 0 at the start of a construct
-	word    []byte
-	// lost says what made the quoting uncertain from here on.
-	lost string
-}
-
-func (s *shellState) top() byte {
-	if len(s.stack) == 0 {
-		return 0
+// useVariable is the way out where nothing can be inserted: the task finds
+// the value in its environment.
+func useVariable(name string) string {
+	switch name {
+	case "first", "count":
+		return ""
+	case "index", "attempt", "size", "records":
+		return "; use $VOLLEY_" + strings.ToUpper(name) + " there"
+	case "job":
+		return "; use $VOLLEY_JOB_ID there"
 	}
-	return s.stack[len(s.stack)-1]
-}
-
-func (s *shellState) push(c byte) { s.stack, s.prev = append(s.stack, c), 0 }
-func (s *shellState) pop()        { s.stack = s.stack[:len(s.stack)-1] }
-
-// place is how a value must be quoted here, or why it cannot be.
-func (s *shellState) place() (quoting, string) {
-	switch {
-	case s.lost != "":
-		return 0, s.lost
-	case s.escaped:
-		return 0, "the place after a backslash"
-	}
-	for _, c := range s.stack {
-		switch c {
-		case '`':
-			return 0, "backquotes"
-		case '{':
-			return 0, "${…}"
-		case '$':
-			return 0, "$'…'"
-		case '#':
-			return 0, "a comment"
-		}
-	}
-	switch s.top() {
-	case '"':
-		return insideDouble, ""
-	case '\'':
-		return insideSingle, ""
-	}
-	if s.prev == '$' {
-		return 0, "the place after $"
-	}
-	return bareWord, ""
-}
-
-func (s *shellState) step(c byte) {
-	prev := s.prev
-	s.prev = c
-	if s.escaped {
-		s.escaped, s.prev = false, 'x'
-		return
-	}
-	switch top := s.top(); {
-	case top == '\'':
-		if c == '\'' {
-			s.pop()
-		}
-		return
-	case top == '#':
-		if c == '\n' {
-			s.pop()
-			s.prev = 0
-		}
-		return
-	case c == '\\':
-		s.escaped = true
-		return
-	case top == '$':
-		if c == '\'' {
-			s.pop()
-		}
-		return
-	case c == '`':
-		s.backquote()
-		return
-	case prev == '$' && (c == '(' || c == '{'):
-		s.push(c)
-		return
-	case top == '"':
-		if c == '"' {
-			s.pop()
-		}
-		return
-	case c == '"':
-		s.push('"')
-		return
-	}
-	s.unquoted(prev, c)
-}
-
-// backquote closes the innermost backquotes, with what is open inside, or
-// opens new ones.
-func (s *shellState) backquote() {
-	if at := strings.LastIndexByte(string(s.stack), '`'); at >= 0 {
-		s.stack = s.stack[:at]
-		return
-	}
-	s.push('`')
-}
-
-func (s *shellState) unquoted(prev, c byte) {
-	if isLetter(c) {
-		s.word = append(s.word, c)
-	} else {
-		if string(s.word) == "case" && len(s.stack) > 0 {
-			s.lost = "or after a case inside $(…), whose parentheses do not pair"
-		}
-		s.word = s.word[:0]
-	}
-	switch c {
-	case '\'':
-		if s.top() == '{' && len(s.stack) > 1 {
-			s.lost = "or after quotes inside \"${…}\""
-		}
-		if prev == '$' {
-			s.push('$')
-		} else {
-			s.push('\'')
-		}
-	case '(':
-		s.push('(')
-	case ')':
-		if s.top() == '(' {
-			s.pop()
-		}
-	case '}':
-		if s.top() == '{' {
-			s.pop()
-		}
-	case '#':
-		if prev == 0 || strings.IndexByte(" \t\n;&|()", prev) >= 0 {
-			if s.top() != '{' {
-				s.push('#')
-			}
-		}
-	case '<':
-		if prev == '<' {
-			s.lost = "or after a here-document"
-		}
-	}
+	return "; use $VOLLEY_PARAM_" + strings.ToUpper(name) + " there"
 }

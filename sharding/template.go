@@ -8,13 +8,14 @@ import (
 )
 
 // Template is a command word, an environment value or a shell line with
-// `{name}` for parameters and `{{`, `}}` for literal braces; parsed once,
-// executed per point. It is immutable and safe for concurrent use.
+// placeholders (see Placeholders); parsed once, executed per point. It is
+// immutable and safe for concurrent use.
 type Template struct {
 	src   string
 	parts []part
 	names []string
-	size  int // of the literals
+	docs  []hereDocument // see checkDocuments
+	size  int            // of the literals
 }
 
 // part is a literal followed by a parameter; the last part may lack one.
@@ -23,48 +24,41 @@ type part struct {
 	name    string
 	offset  int
 	quote   quoting
+	// guard keeps the line of a here-document from becoming its end.
+	guard bool
 }
 
 // Lookup appends the text of a name; false when there is none such.
 type Lookup func(dst []byte, name string) ([]byte, bool)
 
-// ParseTemplate parses a template whose values are inserted as they are. An
+// ParseTemplate parses a template whose values are inserted as they are. The
+// one text that is refused holds a NUL byte, which no program can be given. An
 // error is an *Error with the byte offset and no Path.
 func ParseTemplate(src string) (*Template, error) {
+	if nul := strings.IndexByte(src, 0); nul >= 0 {
+		return nil, templateError(src, nul, "a NUL byte ends a word for every program; leave it out")
+	}
 	t := &Template{src: src}
 	var literal strings.Builder
-	for i := 0; i < len(src); {
-		brace := strings.IndexAny(src[i:], "{}")
-		if brace < 0 {
-			literal.WriteString(src[i:])
-			break
+	done := 0
+	for _, p := range Placeholders(src) {
+		literal.WriteString(src[done:p.From])
+		done = p.To
+		inner := p.inner()
+		literal.WriteString(src[p.From : p.From+inner])
+		if p.Kind == PlaceholderValue {
+			t.parts = append(t.parts, part{literal: literal.String(), name: p.Name, offset: p.From})
+			t.size += literal.Len()
+			literal.Reset()
+			if !slices.Contains(t.names, p.Name) {
+				t.names = append(t.names, p.Name)
+			}
+		} else {
+			literal.WriteString(p.Name)
 		}
-		literal.WriteString(src[i : i+brace])
-		i += brace
-		if i+1 < len(src) && src[i+1] == src[i] { // {{ or }}
-			literal.WriteByte(src[i])
-			i += 2
-			continue
-		}
-		if src[i] == '}' {
-			return nil, templateError(src, i, "a } without {; write }} for a literal brace")
-		}
-		end := strings.IndexAny(src[i+1:], "{}")
-		if end < 0 || src[i+1+end] == '{' {
-			return nil, templateError(src, i, "this { is not closed; write {{ for a literal brace")
-		}
-		name := src[i+1 : i+1+end]
-		if !ValidName(name) {
-			return nil, templateError(src, i, "{"+clipText(name)+"} is not a parameter name; write {{ and }} for literal braces")
-		}
-		t.parts = append(t.parts, part{literal: literal.String(), name: name, offset: i})
-		t.size += literal.Len()
-		literal.Reset()
-		if !slices.Contains(t.names, name) {
-			t.names = append(t.names, name)
-		}
-		i += end + 2
+		literal.WriteString(src[p.To-inner : p.To])
 	}
+	literal.WriteString(src[done:])
 	if literal.Len() > 0 {
 		t.parts = append(t.parts, part{literal: literal.String()})
 		t.size += literal.Len()
@@ -83,10 +77,16 @@ func (t *Template) String() string { return t.src }
 func (t *Template) Names() []string { return slices.Clone(t.names) }
 
 // Append appends the text of the template to dst; it allocates nothing
-// beyond that. A name that lookup does not know is an *Error.
+// beyond that (but for values in here-documents and quotes). A name that lookup does not know is an *Error, and so is a
+// value that cannot stand where a shell line has put it.
 func (t *Template) Append(dst []byte, lookup Lookup) ([]byte, error) {
+	first := len(dst)
+	var at []int
 	for i := range t.parts {
 		p := &t.parts[i]
+		if t.docs != nil {
+			at = append(at, len(dst)-first)
+		}
 		dst = append(dst, p.literal...)
 		if p.name == "" {
 			continue
@@ -94,13 +94,20 @@ func (t *Template) Append(dst []byte, lookup Lookup) ([]byte, error) {
 		start := len(dst)
 		var ok bool
 		if dst, ok = lookup(dst, p.name); !ok {
-			return dst[:start], templateError(t.src, p.offset, "there is no parameter "+p.name)
+			return dst[:start], templateError(t.src, p.offset, "there is no parameter "+p.name+"; for a literal {"+p.name+"} write {{"+p.name+"}}")
 		}
-		if p.quote != verbatim {
-			dst = p.quote.apply(dst, start)
+		if p.quote == verbatim {
+			continue
+		}
+		var wrong string
+		if dst, wrong = p.apply(dst, start); wrong != "" {
+			return dst[:start], templateError(t.src, p.offset, "the value of "+p.name+" "+wrong)
 		}
 	}
-	return dst, nil
+	if t.docs == nil {
+		return dst, nil
+	}
+	return dst, t.checkDocuments(dst[first:], append(at, len(dst)-first))
 }
 
 // AppendPoint appends the text for one point. A parameter that this point
