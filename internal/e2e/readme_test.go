@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -86,23 +87,34 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+var update = flag.Bool("update", false, "write the reference of the job file into docs/jobfile.md")
+
 // TestReferenceOfTheJobFile holds docs/jobfile.md to the program.
 func TestReferenceOfTheJobFile(t *testing.T) {
 	t.Parallel()
-	out, err := exec.Command(volley, "help", "jobfile").Output()
+	const path, begin, end = "../../docs/jobfile.md", "\n```text\n", "```\n"
+	want, err := exec.Command(volley, "help", "jobfile").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, b := range readBlocks(t, "../../docs/jobfile.md") {
-		if b.lang != "text" {
-			continue
-		}
-		if diff := cmp.Diff(strings.Join(b.text, "\n")+"\n", string(out)); diff != "" {
-			t.Errorf("put what `volley help jobfile` prints into docs/jobfile.md (-document +program):\n%s", diff)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(text), begin)
+	got, after, closed := strings.Cut(rest, "\n"+end)
+	if !ok || !closed {
+		t.Fatal("docs/jobfile.md has no block of text with the reference")
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(before+begin+string(want)+end+after), 0o644); err != nil {
+			t.Fatal(err)
 		}
 		return
 	}
-	t.Error("docs/jobfile.md has no block of text with the reference")
+	if diff := cmp.Diff(got+"\n", string(want)); diff != "" {
+		t.Errorf("go test ./internal/e2e -run %s -update writes it (-document +program):\n%s", t.Name(), diff)
+	}
 }
 
 // reader is somebody who follows a document.
