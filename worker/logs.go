@@ -24,28 +24,46 @@ type logServer struct {
 	wg     sync.WaitGroup
 
 	mu     sync.Mutex
-	active map[uint64]context.CancelFunc
+	active map[uint64]*logRequest
+}
+
+// logRequest is a request that is being served.
+type logRequest struct {
+	stop context.CancelFunc
+	// credit is how many bytes may be sent; wake has room for one token that
+	// says there is more. Without it a slow reader would fill the stream that
+	// reports travel on.
+	credit int64
+	wake   chan struct{}
 }
 
 func newLogServer(ctx context.Context, a *Agent, chunks chan<- *volleyv1.LogChunk) *logServer {
-	return &logServer{agent: a, ctx: ctx, chunks: chunks, active: make(map[uint64]context.CancelFunc)}
+	return &logServer{agent: a, ctx: ctx, chunks: chunks, active: make(map[uint64]*logRequest)}
 }
 
 // handle starts or stops a request. It does not block.
 func (l *logServer) handle(r *volleyv1.LogRequest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	stop := l.active[r.GetRequestId()]
-	if r.GetCancel() {
-		if stop != nil {
-			stop()
+	q := l.active[r.GetRequestId()]
+	switch {
+	case r.GetCancel():
+		if q != nil {
+			q.stop()
 		}
 		return
-	}
-	if stop != nil {
-		return // a repetition
+	case q != nil:
+		q.credit += r.GetCredit()
+		select {
+		case q.wake <- struct{}{}:
+		default:
+		}
+		return
+	case r.GetJob() == 0:
+		return // credit for a request that has ended meanwhile
 	}
 	ctx, cancel := context.WithCancel(l.ctx)
+	q = &logRequest{stop: cancel, credit: r.GetCredit(), wake: make(chan struct{}, 1)}
 	refused := ""
 	switch {
 	case len(l.active) >= maxLogRequests:
@@ -53,12 +71,12 @@ func (l *logServer) handle(r *volleyv1.LogRequest) {
 	case l.agent.procs == nil:
 		refused = "this worker keeps no output"
 	}
-	l.active[r.GetRequestId()] = cancel
+	l.active[r.GetRequestId()] = q
 	l.wg.Go(func() {
 		defer cancel()
 		last := &volleyv1.LogChunk{RequestId: r.GetRequestId(), End: true, Error: refused}
 		if refused == "" {
-			if err := l.serve(ctx, r); err != nil && ctx.Err() == nil {
+			if err := l.serve(ctx, r, q); err != nil && ctx.Err() == nil {
 				last.Error = err.Error()
 			}
 		}
@@ -78,8 +96,26 @@ func (l *logServer) send(ctx context.Context, c *volleyv1.LogChunk) error {
 	}
 }
 
+// spend waits until bytes may be sent, and takes up to n of them.
+func (l *logServer) spend(ctx context.Context, q *logRequest, n int) (int, error) {
+	for {
+		l.mu.Lock()
+		got := int(min(int64(n), q.credit))
+		q.credit -= int64(got)
+		l.mu.Unlock()
+		if got > 0 {
+			return got, nil
+		}
+		select {
+		case <-q.wake:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
 // serve streams the output of one attempt.
-func (l *logServer) serve(ctx context.Context, r *volleyv1.LogRequest) error {
+func (l *logServer) serve(ctx context.Context, r *volleyv1.LogRequest, q *logRequest) error {
 	p := l.agent.procs
 	ref := p.outputRef(output.Ref{Job: r.GetJob(), Index: r.GetIndex(), Attempt: r.GetAttempt()})
 	stream := output.Stdout
@@ -93,7 +129,10 @@ func (l *logServer) serve(ctx context.Context, r *volleyv1.LogRequest) error {
 	from := -max(0, r.GetTailBytes())
 	emit := func(b []byte) error {
 		for len(b) > 0 {
-			n := min(len(b), maxChunk)
+			n, err := l.spend(ctx, q, min(len(b), maxChunk))
+			if err != nil {
+				return err
+			}
 			// The queue keeps it; b is the store's.
 			c := &volleyv1.LogChunk{RequestId: r.GetRequestId(), Data: append([]byte(nil), b[:n]...)}
 			if err := l.send(ctx, c); err != nil {

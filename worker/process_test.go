@@ -64,6 +64,10 @@ func (x *site) log(r *volleyv1.LogRequest) (string, string) {
 	if r.Stream == 0 {
 		r.Stream = volleyv1.LogStream_LOG_STREAM_STDOUT
 	}
+	paid := r.Credit != 0
+	if !paid {
+		r.Credit = 1 << 30
+	}
 	x.s.send(&volleyv1.ConnectResponse{LogRequests: []*volleyv1.LogRequest{r}})
 	var out strings.Builder
 	var problem string
@@ -76,6 +80,13 @@ func (x *site) log(r *volleyv1.LogRequest) (string, string) {
 				x.t.Errorf("chunk of %d bytes", len(c.GetData()))
 			}
 			out.Write(c.GetData())
+			if paid && len(c.GetData()) > 0 {
+				// What was read is paid for again, as a reader does.
+				if int64(len(c.GetData())) > r.Credit {
+					x.t.Errorf("%d bytes came on a credit of %d", len(c.GetData()), r.Credit)
+				}
+				x.s.send(&volleyv1.ConnectResponse{LogRequests: []*volleyv1.LogRequest{{RequestId: r.RequestId, Credit: int64(len(c.GetData()))}}})
+			}
 			if c.GetEnd() {
 				problem = c.GetError()
 				return true
@@ -359,7 +370,7 @@ func TestFollowAndCancelLogs(t *testing.T) {
 	lease := x.grant(&volleyv1.JobSpec{Run: "echo one; echo err >&2; while ! test -e " + stop + "; do sleep 0.01; done; echo two"}, 1, 1)
 	x.s.collect(x.led, true, "start", func() bool { return size(x.led.started, lease) == 1 })
 	follow := func(id uint64, stream volleyv1.LogStream) {
-		x.s.send(&volleyv1.ConnectResponse{LogRequests: []*volleyv1.LogRequest{{RequestId: id, Job: 1, Attempt: 1, Stream: stream, Follow: true}}})
+		x.s.send(&volleyv1.ConnectResponse{LogRequests: []*volleyv1.LogRequest{{RequestId: id, Job: 1, Attempt: 1, Stream: stream, Follow: true, Credit: 1 << 20}}})
 	}
 	follow(1001, volleyv1.LogStream_LOG_STREAM_STDOUT)
 	var got strings.Builder

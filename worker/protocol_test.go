@@ -201,6 +201,9 @@ func TestReconnect(t *testing.T) {
 	a.succeed() // while there is no coordinator
 	third := g.next()
 	s2 := c.next()
+	if s2.hello.GetLastSeq() == 0 {
+		t.Error("Hello does not say which reports were made before it")
+	}
 	held := s2.hello.GetHeld()
 	want := &volleyv1.HeldLease{LeaseId: 1, Unfinished: []uint64{1, 5}, Running: []uint64{1, 2}, Finished: []uint64{0, 1}}
 	if a.index == 1 {

@@ -210,7 +210,7 @@ func (a *Agent) hello() *volleyv1.Hello {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	h.Held = a.heldLeases()
+	h.Held, h.LastSeq = a.heldLeases(), a.seq
 	return h
 }
 

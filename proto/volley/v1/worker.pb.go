@@ -440,7 +440,8 @@ type LeaseReport struct {
 	// 0: none; else 1 + position in `reasons`.
 	Reason  []uint32 `protobuf:"varint,9,rep,packed,name=reason,proto3" json:"reason,omitempty"`
 	Reasons []string `protobuf:"bytes,10,rep,name=reasons,proto3" json:"reasons,omitempty"`
-	// Value of the job's metric; NaN: the task reported none.
+	// Value of the job's metric; NaN: the task reported none. Empty: none of
+	// them did.
 	Metric []float64 `protobuf:"fixed64,11,rep,packed,name=metric,proto3" json:"metric,omitempty"`
 	// What tasks reported, a JSON object each; empty: nothing.
 	Output [][]byte `protobuf:"bytes,12,rep,name=output,proto3" json:"output,omitempty"`
@@ -592,8 +593,9 @@ func (x *LeaseReport) GetPreempted() []uint64 {
 }
 
 // ConnectResponse is what the coordinator says. Everything that is ready
-// travels together. Order of handling: welcome, specs, grants, revokes,
-// the rest.
+// travels together. Order of handling: welcome, acked_seq, specs, grants,
+// revokes, the rest. (An acknowledged return and a new grant of the same index
+// may share a message.)
 type ConnectResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Welcome *Welcome               `protobuf:"bytes,1,opt,name=welcome,proto3" json:"welcome,omitempty"`
