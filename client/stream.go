@@ -71,7 +71,7 @@ func Terminal(s volleyv1.JobState) bool {
 // Logs yields the output of one attempt in chunks. With follow it ends when
 // the attempt does. An error is the last element.
 func (c *Client) Logs(ctx context.Context, req *volleyv1.ReadLogsRequest) iter.Seq2[*volleyv1.ReadLogsResponse, error] {
-	return stream(ctx, c, "read logs of "+req.JobId, func(ctx context.Context) (grpc.ServerStreamingClient[volleyv1.ReadLogsResponse], error) {
+	return stream(ctx, c, "read logs", func(ctx context.Context) (grpc.ServerStreamingClient[volleyv1.ReadLogsResponse], error) {
 		return c.jobs.ReadLogs(ctx, req)
 	})
 }

@@ -52,13 +52,22 @@ func (a *app) liveView(w io.Writer) func() progress.View {
 }
 
 // follow follows a job to its end. When the process that it had joined leaves
-// the embedded directory, this one opens it and goes on.
+// the embedded directory, this one opens it and goes on. A job that no node can
+// ever run is terminated where no other node can come.
 func (a *app) follow(ctx context.Context, s *session, id string, f following) (*volleyv1.Job, error) {
 	var job *volleyv1.Job
 	for {
 		j, err := a.followOnce(ctx, s, id, f)
 		if j != nil {
 			job = j
+		}
+		if never, ok := errors.AsType[*progress.NeverError](err); ok {
+			// Nobody but this process could have run it.
+			if err := s.Terminate(ctx, id, never.Reason); err != nil && client.Kind(err) != client.Refused {
+				return job, err
+			}
+			f.view = nil // the summary says it
+			continue
 		}
 		if client.Kind(err) != client.Unreachable || s.in == nil || s.in.Owner() || ctx.Err() != nil {
 			return job, err
@@ -88,7 +97,7 @@ func (a *app) followOnce(ctx context.Context, s *session, id string, f following
 	if f.view != nil {
 		view = f.view()
 	}
-	p := progress.Follower{Client: s.Client, View: view, Style: a.outStyle(), Stopping: f.stopping, StopWhen: f.stop}
+	p := progress.Follower{Client: s.Client, View: view, Style: a.outStyle(), Stopping: f.stopping, StopWhen: f.stop, OnlyNode: s.in != nil && s.in.OnlyNode()}
 	job, err := p.Follow(ctx, id)
 	// What ended the context says more than that it ended.
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {

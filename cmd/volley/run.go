@@ -262,18 +262,28 @@ func (r *runner) result(ctx context.Context, job *volleyv1.Job) error {
 		}
 		return err
 	}
-	if err := progress.Summary(r.out, r.reportOf(ctx, r.s, job, r.noun)); err != nil {
+	report := r.reportOf(ctx, r.s, job, r.noun)
+	if err := progress.Summary(r.out, report); err != nil {
 		return err
 	}
-	next := []string{"volley results " + job.Id + " -o csv"}
-	if !job.Array {
-		next = []string{"volley logs " + job.Id}
-	}
-	if job.GetCounts().GetFailed() > 0 {
-		next = append(next, "volley show "+job.Id)
-	}
-	_, err := fmt.Fprintf(r.out, "\nnext: %s\n", strings.Join(next, " · "))
+	_, err := fmt.Fprintf(r.out, "\nnext: %s\n", strings.Join(next(report), " · "))
 	return err
+}
+
+// next are the commands that say more about a job which has ended.
+func next(r progress.Report) []string {
+	var list []string
+	switch {
+	case r.Job.Array:
+		list = []string{"volley results " + r.Job.Id + " -o csv"}
+	// Where nothing has run there is no output.
+	case r.Job.GetCounts().GetSucceeded() > r.Job.GetCounts().GetSkipped(), len(r.Failures) > 0 && r.Failures[0].ExitCode != nil:
+		list = []string{"volley logs " + r.Job.Id}
+	}
+	if r.Job.GetCounts().GetFailed() > 0 || len(list) == 0 {
+		list = append(list, "volley show "+r.Job.Id)
+	}
+	return list
 }
 
 // outcome is the object that -o json prints.

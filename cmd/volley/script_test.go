@@ -49,6 +49,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"rc":        cmdRC,
 			"waitfile":  cmdWaitFile,
+			"waitline":  cmdWaitLine,
 			"waitnodes": cmdWaitNodes,
 			"lines":     cmdLines,
 		},
@@ -103,6 +104,15 @@ func poll(ts *testscript.TestScript, what string, done func() bool) {
 func cmdWaitFile(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])
 	poll(ts, args[0], func() bool { _, err := os.Stat(path); return err == nil })
+}
+
+// cmdWaitLine is `waitline FILE TEXT`: until the file has the text.
+func cmdWaitLine(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	poll(ts, strconv.Quote(args[1])+" in "+args[0], func() bool {
+		b, err := os.ReadFile(path)
+		return err == nil && strings.Contains(string(b), args[1])
+	})
 }
 
 // cmdWaitNodes is `waitnodes N`: until so many nodes of VOLLEY_ADDR are ready.

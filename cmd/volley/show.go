@@ -113,7 +113,7 @@ func (a *app) showJob(ctx context.Context, s *session, d *volleyv1.JobDetail) er
 	}
 	if !client.Terminal(j.State) {
 		if e, err := s.Explain(ctx, client.Ref{ID: j.Id}); err == nil {
-			f.add("why", "%s", render.Clean(strings.TrimSpace(e.Reason+" "+e.Remedy)))
+			f.add("why", "%s", progress.Sentence(e))
 		}
 	}
 	if d.Child != nil && !j.Array {
@@ -191,7 +191,10 @@ func (a *app) showChild(ref client.Ref, d *volleyv1.JobDetail) error {
 	if err := t.Write(a.out); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.out, "\nnext: volley logs %s\n", ref)
+	// Where no process ran there is no output.
+	if last := c.Attempts[len(c.Attempts)-1]; last.ExitCode != nil || !client.Terminal(c.State) {
+		_, err = fmt.Fprintf(a.out, "\nnext: volley logs %s\n", ref)
+	}
 	return err
 }
 

@@ -20,7 +20,7 @@ func (a *app) waitCommand() *cobra.Command {
 		Long: `Wait until all the jobs have ended, and exit as run would.
 
 Where no process runs the tasks of .volley, this one does while it waits.
-Ctrl-C ends the waiting; the jobs stay.`,
+Progress goes to stderr. Ctrl-C ends the waiting; the jobs stay.`,
 		Example: "  volley wait 3 4",
 		Args:    cobra.MinimumNArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.wait(cmd.Context(), args) },
@@ -49,7 +49,7 @@ func (a *app) wait(ctx context.Context, names []string) (err error) {
 		return err
 	}
 	f := following{need: n}
-	if a.terminal(a.err) {
+	if a.terminal(a.err) || format == render.FormatTable || format == render.FormatWide {
 		f.view = a.liveView(a.err)
 	}
 	var jobs []*volleyv1.Job

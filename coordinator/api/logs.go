@@ -136,7 +136,7 @@ func locate(st *state.State, j *state.Job, child *uint64, req *volleyv1.ReadLogs
 	}
 	c := st.Child(j, at.index)
 	if c.GetReusedFrom() != "" {
-		return at, false, status.Errorf(codes.NotFound, "%s was not run: its result was taken over from job %s, see that job's output", clip(req.GetJobId()), c.GetReusedFrom())
+		return at, false, status.Errorf(codes.NotFound, "%s was not run: its result was taken over from job %s", clip(req.GetJobId()), c.GetReusedFrom())
 	}
 	var found bool
 	if at.worker, at.attempt, found = st.AttemptNode(j, at.index, req.GetAttempt()); found {

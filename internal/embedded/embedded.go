@@ -171,6 +171,12 @@ func (in *Instance) Dir() string { return string(in.dir) }
 // Working says whether the instance runs tasks, here or in its owner.
 func (in *Instance) Working() bool { return in.worker != nil || in.ep.Worker }
 
+// OnlyNode says that the worker of this process is the only one that can come:
+// the coordinator is that of this process, and it listens for no others.
+func (in *Instance) OnlyNode() bool {
+	return in.owner != nil && in.worker != nil && in.owner.listen == ""
+}
+
 // Addr is where commands of other processes reach the coordinator.
 func (in *Instance) Addr() string { return in.ep.Addr }
 

@@ -136,7 +136,7 @@ func TestOwnJoinAndSucceed(t *testing.T) {
 		t.Errorf("logs of attempt 9: %v", err)
 	}
 	waiting := submit(t, third, &volleyv1.JobSpec{Name: "b", Command: []string{"true"}, Space: &volleyv1.Space{Kind: &volleyv1.Space_Array{Array: 3}}})
-	if _, _, err := logs(t, third, client.Ref{ID: waiting, Index: 1, Child: true}, &volleyv1.ReadLogsRequest{}); client.Kind(err) != client.NotFound || !strings.Contains(err.Error(), "has not run") {
+	if _, _, err := logs(t, third, client.Ref{ID: waiting, Index: 1, Child: true}, &volleyv1.ReadLogsRequest{}); client.Kind(err) != client.NotFound || !strings.Contains(err.Error(), "has not started, so it has no output") {
 		t.Errorf("logs of what waits: %v", err)
 	}
 	if _, _, err := logs(t, third, client.Ref{ID: waiting}, &volleyv1.ReadLogsRequest{}); client.Kind(err) != client.Invalid {

@@ -51,13 +51,18 @@ func (in *Instance) localLogs(ctx context.Context, ref client.Ref, req *volleyv1
 	if n := len(d.Child.Attempts); attempt == 0 && n > 0 {
 		attempt = d.Child.Attempts[n-1].Attempt
 	}
-	none := &client.Error{Kind: client.NotFound, Msg: fmt.Sprintf("there is no output of %s", ref)}
-	if attempt > 0 {
-		none.Msg += fmt.Sprintf(", attempt %d", attempt)
-	} else if d.Child.ReusedFrom != "" {
-		none.Msg += fmt.Sprintf(": it was not run again, %s has it", d.Child.ReusedFrom)
-	} else {
-		none.Msg += ": it has not run"
+	// In the words of the API: who reads should not notice who answers.
+	none := &client.Error{Kind: client.NotFound, Op: "read logs"}
+	switch c := d.Child; {
+	case c.ReusedFrom != "":
+		none.Msg = fmt.Sprintf("%s was not run: its result was taken over from job %s", ref, c.ReusedFrom)
+		return none
+	case attempt > 0:
+		none.Msg = fmt.Sprintf("there is no output of %s, attempt %d", ref, attempt)
+	case client.Terminal(c.State):
+		none.Msg = fmt.Sprintf("%s ended without having started, so it has no output: %s", ref, c.StatusReason)
+	default:
+		none.Msg = fmt.Sprintf("%s has not started, so it has no output", ref)
 	}
 	dir := filepath.Join(in.dir.path("worker"), "output")
 	if _, err := os.Stat(dir); attempt == 0 || errors.Is(err, fs.ErrNotExist) {

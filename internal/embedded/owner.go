@@ -23,6 +23,8 @@ type owner struct {
 	srv  *coordinator.Server
 	lock *flock.Flock
 	done chan struct{}
+	// listen is Config.Listen: others were invited.
+	listen string
 }
 
 // own starts the coordinator and the worker. The lock is held.
@@ -52,7 +54,7 @@ func own(ctx context.Context, d directory, lock *flock.Flock, c Config) (in *Ins
 	}
 	in = &Instance{
 		dir: d, client: client.New(srv.Conn()), ep: ep, errs: make(chan error, 2),
-		owner: &owner{srv: srv, lock: lock, done: make(chan struct{})},
+		owner: &owner{srv: srv, lock: lock, done: make(chan struct{}), listen: c.Listen},
 	}
 	go in.owner.watch(in.errs)
 	if c.Before != nil {

@@ -9,6 +9,9 @@
 // of its stderr: the reader of a long sweep wants the first traceback, not the
 // thousandth. [Summary] is what is left on the screen at the end.
 //
+// When nothing has run for two seconds, both say why, in the words of the
+// coordinator: a line that stands still explains nothing.
+//
 // Follow blocks until the job is terminal or its context ends, in which case
 // the job goes on. What it shows beyond the counts (best point, failures, log
 // lines) is fetched with a deadline of a second and left out when that fails:

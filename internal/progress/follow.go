@@ -22,6 +22,8 @@ const (
 	extras = time.Second
 	// maxKinds is how many kinds of failures are told as they happen.
 	maxKinds = 5
+	// idle is how long nothing runs before the view says why.
+	idle = 2 * time.Second
 	// tailLines and tailBytes bound what is quoted of a failed task's stderr.
 	tailLines = 6
 	tailBytes = 4096
@@ -29,6 +31,15 @@ const (
 
 // ErrStopped is the answer of Follow when StopWhen said so.
 var ErrStopped = errors.New("stopped following")
+
+// NeverError is the answer of Follow with OnlyNode set when the job can never
+// start.
+type NeverError struct {
+	// Reason is a sentence with numbers.
+	Reason string
+}
+
+func (e *NeverError) Error() string { return e.Reason }
 
 // Follower follows jobs.
 type Follower struct {
@@ -40,7 +51,12 @@ type Follower struct {
 	Stopping bool
 	// StopWhen ends the following with ErrStopped. Nil: never.
 	StopWhen func(*volleyv1.Job) bool
+	// OnlyNode: no node can come beside those that are there, so a job that
+	// none of them can run ends the following with a NeverError instead of
+	// being waited for.
+	OnlyNode bool
 
+	wait  waiting
 	kinds map[string]bool
 	best  *volleyv1.Child
 	// seen are the failures at the last look.
@@ -96,7 +112,10 @@ func (f *Follower) Follow(ctx context.Context, id string) (*volleyv1.Job, error)
 		}
 		now := time.Now()
 		f.look(ctx, job, now, false)
-		f.View.Update(State{Job: job, Best: f.best, Stopping: f.Stopping}, now)
+		if err := f.explain(ctx, job, now); err != nil {
+			return job, err
+		}
+		f.View.Update(State{Job: job, Best: f.best, Stopping: f.Stopping, Wait: f.wait.said}, now)
 	}
 }
 

@@ -30,6 +30,8 @@ type fake struct {
 	hang     bool
 	failures []*volleyv1.FailureGroup
 	explain  error
+	tier     volleyv1.WaitTier
+	reason   string
 }
 
 func (f *fake) WatchJob(r *volleyv1.WatchJobRequest, s grpc.ServerStreamingServer[volleyv1.WatchJobResponse]) error {
@@ -49,7 +51,7 @@ func (f *fake) DescribeJobs(_ context.Context, r *volleyv1.DescribeJobsRequest) 
 }
 
 func (f *fake) ExplainJob(context.Context, *volleyv1.ExplainJobRequest) (*volleyv1.ExplainJobResponse, error) {
-	return &volleyv1.ExplainJobResponse{Failures: f.failures}, f.explain
+	return &volleyv1.ExplainJobResponse{Failures: f.failures, Tier: f.tier, Reason: f.reason}, f.explain
 }
 
 func (f *fake) ReadLogs(r *volleyv1.ReadLogsRequest, s grpc.ServerStreamingServer[volleyv1.ReadLogsResponse]) error {
@@ -176,5 +178,116 @@ func TestStoppingIsSaidOnce(t *testing.T) {
 	l.Update(s, at(0))
 	if !strings.Contains(b.String(), "  12 of 40 done  stopping running tasks\n") {
 		t.Errorf("%q", b.String())
+	}
+}
+
+// A job that no node can ever run is not waited for where no other can come.
+func TestFollowNever(t *testing.T) {
+	t.Parallel()
+	waits := &volleyv1.Job{Id: "3", Size: 1, State: volleyv1.JobState_JOB_STATE_RUNNABLE, Counts: &volleyv1.Counts{Runnable: 1}}
+	f := &fake{steps: []*volleyv1.Job{waits}, hang: true, tier: volleyv1.WaitTier_WAIT_TIER_MISCONFIGURED, reason: "too large"}
+	c := serve(t, f)
+	_, err := (&Follower{Client: c, View: &record{}, OnlyNode: true}).Follow(t.Context(), "3")
+	if never, ok := errors.AsType[*NeverError](err); !ok || never.Reason != "too large" {
+		t.Errorf("error %v", err)
+	}
+	// Elsewhere the view says it.
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	v := &record{}
+	p := &Follower{Client: c, View: told{v, cancel}}
+	if _, err := p.Follow(ctx, "3"); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	if last := v.states[len(v.states)-1]; last.Wait.GetReason() != "too large" {
+		t.Errorf("%v", last)
+	}
+}
+
+// told ends the following when a state says why nothing runs.
+type told struct {
+	*record
+	end func()
+}
+
+func (v told) Update(s State, now time.Time) {
+	v.record.Update(s, now)
+	if s.Wait != nil {
+		v.end()
+	}
+}
+
+func TestWaiting(t *testing.T) {
+	t.Parallel()
+	job := func(running, done uint64) *volleyv1.Job {
+		return &volleyv1.Job{Counts: &volleyv1.Counts{Running: running, Succeeded: done, Runnable: 9}}
+	}
+	var w waiting
+	for _, s := range []struct {
+		at  float64
+		job *volleyv1.Job
+		ask bool
+	}{
+		{0, job(0, 0), false},
+		{1.9, job(0, 0), false},
+		{2, job(0, 0), true},
+		{2.5, job(0, 0), false}, // not at every frame
+		{3, job(0, 0), true},
+		{4, job(1, 0), false},   // something runs
+		{60, job(1, 0), false},  // for as long as it likes
+		{61, job(0, 1), false},  // between two tasks
+		{62, job(0, 40), false}, // tasks too short to be seen running
+		{63.9, job(0, 40), false},
+		{64, job(0, 40), true},
+	} {
+		if got := w.observe(s.job, at(s.at), idle); got != s.ask {
+			t.Errorf("at %v: asked %v", s.at, got)
+		}
+	}
+}
+
+func TestPlainSaysWhyNothingRuns(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	p := &Plain{W: &b}
+	why := func(tier volleyv1.WaitTier, reason string) *volleyv1.ExplainJobResponse {
+		return &volleyv1.ExplainJobResponse{Tier: tier, Reason: reason, Remedy: "do something"}
+	}
+	for _, step := range []struct {
+		at   float64
+		wait *volleyv1.ExplainJobResponse
+		want string
+	}{
+		{0, nil, ""},
+		{2, why(8, "no worker"), "no worker: do something\n"},
+		{3, why(8, "no worker"), ""},
+		{4, why(7, "room: 1 free"), "room: 1 free: do something\n"},
+		{5, why(7, "room: 2 free"), ""}, // numbers change all the time
+		{40, why(7, "room: 3 free"), "room: 3 free: do something\n"},
+		{41, nil, ""},
+		{43, why(7, "room: 3 free"), "room: 3 free: do something\n"}, // it ran in between
+	} {
+		b.Reset()
+		s := state(40, 12, 0, 0, 0)
+		s.Wait = step.wait
+		p.Update(s, at(step.at))
+		got := strings.Join(slices.DeleteFunc(strings.SplitAfter(b.String(), "\n"), func(l string) bool { return strings.HasPrefix(l, "job 3:") }), "")
+		if got != step.want {
+			t.Errorf("at %v: %q, want %q", step.at, got, step.want)
+		}
+	}
+}
+
+func TestLiveSaysWhyNothingRuns(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	l := &Live{W: &b, Width: func() int { return 40 }}
+	s := state(40, 12, 0, 0, 0)
+	s.Best = nil
+	s.Wait = &volleyv1.ExplainJobResponse{Reason: "job 3 waits: no worker is connected, and none has been", Remedy: "start one with `volley worker`"}
+	l.Update(s, at(0))
+	want := "  job 3 waits: no worker is connected,\n  and none has been\n  start one with `volley worker`\n"
+	if !strings.HasSuffix(b.String(), want) {
+		t.Errorf("got %q, want at the end %q", b.String(), want)
 	}
 }

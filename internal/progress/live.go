@@ -37,6 +37,12 @@ func (l *Live) Update(s State, now time.Time) {
 	l.title(&b, s, now, width)
 	l.bar(&b, s, width)
 	l.print(&b, append([]segment{{text: "  "}}, status(s, &l.meter)...), width)
+	if s.Wait.GetReason() != "" && !s.Stopping {
+		// Whole, however narrow the terminal is: a cut reason is none.
+		for _, line := range append(wrap(render.Clean(s.Wait.Reason), width-2), wrap(render.Clean(s.Wait.Remedy), width-2)...) {
+			l.print(&b, []segment{{text: "  " + line, paint: l.Style.Yellow}}, width)
+		}
+	}
 	if s.Best != nil && s.Best.Metric != nil {
 		l.print(&b, []segment{
 			{text: "  best " + render.Clean(s.Job.GetMetric().GetName()) + " "},
@@ -96,6 +102,26 @@ func (l *Live) print(b *strings.Builder, line []segment, width int) {
 		b.WriteString(text)
 	}
 	b.WriteByte('\n')
+}
+
+// wrap breaks a clean text between words.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case line == "":
+			line = word
+		case render.Width(line)+1+render.Width(word) <= width:
+			line += " " + word
+		default:
+			lines, line = append(lines, line), word
+		}
+	}
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 // draw replaces the frame on the screen.

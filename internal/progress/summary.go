@@ -113,7 +113,7 @@ func Failures(w io.Writer, r Report) error {
 			}
 			example = "volley " + verb + " " + client.Ref{ID: r.Job.Id, Index: g.Examples[0], Child: r.Job.Array}.String()
 		}
-		t.Add(render.Count(g.Count), render.Truncate(Kind(g), 100), example)
+		t.Add(render.Count(g.Count), render.Truncate(Kind(g), 120), example)
 		t.Paint(0, r.Style.Red)
 	}
 	if _, err := io.WriteString(w, "\n"); err != nil {

@@ -19,6 +19,8 @@ type State struct {
 	Best *volleyv1.Child
 	// Stopping is set when the job is being terminated.
 	Stopping bool
+	// Wait is why nothing runs, once that has lasted. It may be nil.
+	Wait *volleyv1.ExplainJobResponse
 }
 
 // View shows a job.
@@ -41,6 +43,10 @@ type Plain struct {
 	tenth   uint64
 	shown   uint64
 	stop    bool
+
+	tier   volleyv1.WaitTier
+	waits  string
+	waited time.Time
 }
 
 // Update prints a line when a tenth of the job or ten seconds have passed
@@ -61,12 +67,39 @@ func (p *Plain) Update(s State, now time.Time) {
 		}
 		return
 	}
+	p.wait(s, now)
 	since := now.Sub(p.last)
 	// Tenths of a fast job come faster than anybody reads.
 	if done >= size || done == p.shown && since < time.Minute || (tenth == p.tenth || since < time.Second) && since < 10*time.Second {
 		return
 	}
 	p.line(s, now, tenth, done)
+}
+
+// wait says why nothing runs, and again when that changes: its tier at once,
+// its numbers now and then.
+func (p *Plain) wait(s State, now time.Time) {
+	text := Sentence(s.Wait)
+	if text == "" {
+		p.tier, p.waits = 0, ""
+		return
+	}
+	if text == p.waits || s.Wait.Tier == p.tier && now.Sub(p.waited) < window {
+		return
+	}
+	p.tier, p.waits, p.waited = s.Wait.Tier, text, now
+	fmt.Fprintln(p.W, text)
+}
+
+// Sentence is the reason and what would change it.
+func Sentence(e *volleyv1.ExplainJobResponse) string {
+	switch {
+	case e.GetReason() == "":
+		return ""
+	case e.Remedy == "":
+		return render.Clean(e.Reason)
+	}
+	return render.Clean(e.Reason + ": " + e.Remedy)
 }
 
 func (p *Plain) line(s State, now time.Time, tenth, done uint64) {
