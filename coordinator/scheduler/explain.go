@@ -55,30 +55,60 @@ func explainArray(s *state.State, j *state.Job, what string, r *volleyv1.Explain
 }
 
 func explainFailure(s *state.State, j *state.Job, child *uint64, what string, r *volleyv1.ExplainJobResponse) {
+	// rerun repeats the code that was snapshotted: a fix comes with the file.
+	again := fmt.Sprintf("run the mended job file again, or this job as it was with `volley rerun %s --failed`", j.IDString())
 	if child == nil {
 		r.Failures = j.Failures()
 		r.Reason = fmt.Sprintf("%s has failed: %d of %d tasks failed", what, j.Counts().GetFailed(), j.Size)
-		if len(r.Failures) > 0 {
-			r.Reason += ", mostly with: " + describe(r.Failures[0].StatusReason, r.Failures[0].Reason, r.Failures[0].ExitCode)
+		if !j.Array {
+			r.Reason = what + " has failed"
 		}
-		r.Remedy = fmt.Sprintf("look at the output with `volley logs %s:%d`, mend the cause, then `volley rerun %s --failed`",
-			j.IDString(), firstExample(r.Failures), j.IDString())
+		if len(r.Failures) == 0 {
+			r.Remedy = again
+			return
+		}
+		g := r.Failures[0]
+		text := describe(g.StatusReason, g.Reason, g.ExitCode)
+		switch {
+		case !j.Array, g.GetCount() == j.Counts().GetFailed():
+			r.Reason += ": " + text
+		default:
+			r.Reason += ", mostly with: " + text
+		}
+		r.Remedy = again
+		switch example, ok := firstExample(j, g); {
+		case !ok:
+		case g.ExitCode != nil:
+			r.Remedy = fmt.Sprintf("look at the output with `volley logs %s`; then %s", example, again)
+		case j.Array:
+			r.Remedy = fmt.Sprintf("look at one with `volley show %s`; then %s", example, again)
+		}
 		return
 	}
 	c := s.Child(j, *child)
-	r.Reason = what + " has failed: " + c.GetStatusReason()
+	r.Reason, r.Remedy = what+" has failed: "+c.GetStatusReason(), again
 	if n := len(c.GetAttempts()); n > 0 {
 		a := c.GetAttempts()[n-1]
-		r.Reason = fmt.Sprintf("%s has failed after %d attempt(s): %s", what, n, describe(a.GetStatusReason(), a.GetReason(), a.ExitCode))
-		r.Remedy = fmt.Sprintf("look at the output with `volley logs %s:%d`", j.IDString(), *child)
+		r.Reason = what + " has failed: " + describe(a.GetStatusReason(), a.GetReason(), a.ExitCode)
+		if n > 1 {
+			r.Reason = fmt.Sprintf("%s has failed after %d attempts: %s", what, n, describe(a.GetStatusReason(), a.GetReason(), a.ExitCode))
+		}
+		// What has no exit code may never have run: its logs are empty.
+		if a.ExitCode != nil {
+			r.Remedy = fmt.Sprintf("look at the output with `volley logs %s:%d`; then %s", j.IDString(), *child, again)
+		}
 	}
 }
 
-func firstExample(groups []*volleyv1.FailureGroup) uint64 {
-	if len(groups) == 0 || len(groups[0].GetExamples()) == 0 {
-		return 0
+// firstExample names a task of a group as the commands take it.
+func firstExample(j *state.Job, g *volleyv1.FailureGroup) (string, bool) {
+	switch {
+	case !j.Array:
+		return j.IDString(), true
+	case len(g.GetExamples()) == 0:
+		return "", false
 	}
-	return groups[0].GetExamples()[0]
+	return fmt.Sprintf("%s:%d", j.IDString(), g.GetExamples()[0]), true
 }
 
 func describe(status, detail string, exit *int32) string {
@@ -154,7 +184,11 @@ func explainRunnable(s *state.State, j *state.Job, what string, r *volleyv1.Expl
 		r.Remedy = "start one with `volley worker`"
 	case could == 0:
 		r.Tier = volleyv1.WaitTier_WAIT_TIER_MISCONFIGURED
-		r.Reason = fmt.Sprintf("%s can never start: it needs %s for each task; of %d nodes the largest, %s, has %s", what, need, ready, best.Name(), has(best.Capacity))
+		nodes := fmt.Sprintf("the largest of %d nodes", ready)
+		if ready == 1 {
+			nodes = "the only node"
+		}
+		r.Reason = fmt.Sprintf("%s can never start: each task needs %s; %s, %s, has %s", what, need, nodes, best.Name(), has(best.Capacity))
 		r.Remedy = "ask for less under `resources`, or add a larger node"
 	case j.Room() == 0:
 		r.Tier = volleyv1.WaitTier_WAIT_TIER_LIMIT
@@ -164,13 +198,20 @@ func explainRunnable(s *state.State, j *state.Job, what string, r *volleyv1.Expl
 		ahead, jobs := aheadOf(s, j)
 		if jobs > 0 {
 			r.Tier = volleyv1.WaitTier_WAIT_TIER_PRIORITY
-			r.Reason = fmt.Sprintf("%s %s behind %d jobs with %d tasks that are older or have a higher priority", what, verb, jobs, ahead)
+			r.Reason = fmt.Sprintf("%s %s behind %s with %s that are older or have a higher priority", what, verb, plural(uint64(jobs), "job"), plural(ahead, "task"))
 			r.Remedy = "give it a higher `priority`"
 			return
 		}
 		r.Tier = volleyv1.WaitTier_WAIT_TIER_CAPACITY
-		r.Reason = fmt.Sprintf("%s %s for room: each task needs %s; %d nodes are large enough, the freest, %s, has %s free of %s",
-			what, verb, need, could, best.Name(), has(best.Free()), has(best.Capacity))
+		nodes := fmt.Sprintf("%d nodes are large enough, the freest", could)
+		switch {
+		case could == 1 && ready == 1:
+			nodes = "the only node"
+		case could == 1:
+			nodes = "the only node that is large enough"
+		}
+		r.Reason = fmt.Sprintf("%s %s for room: each task needs %s; %s, %s, has %s free of %s",
+			what, verb, need, nodes, best.Name(), has(best.Free()), has(best.Capacity))
 		r.Remedy = "wait for running tasks to end, or add a node"
 	}
 }
@@ -190,6 +231,13 @@ func aheadOf(s *state.State, j *state.Job) (tasks uint64, jobs int) {
 		}
 	}
 	return tasks, jobs
+}
+
+func plural(n uint64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func needs(s state.Shape) string { return list(s, false) }
