@@ -196,4 +196,3 @@ func (c *cluster) write(name, content string) string {
 	}
 	return path
 }
-
