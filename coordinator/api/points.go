@@ -121,7 +121,9 @@ func (p *points) params(i uint64) string {
 		}
 	case p.shards != nil && i < p.shards.Len():
 		run := p.shards.At(i)
-		if run.Count == 1 && p.reader != nil {
+		// All rows of a job have the same columns, also where the last shard
+		// has one record.
+		if !sharesRecords(p.spec.GetSpace().GetMap().GetShard()) && p.reader != nil {
 			if rec, err := p.reader.Record(run.First); err == nil {
 				return string(rec.Point.AppendJSON(nil))
 			}
@@ -136,6 +138,9 @@ func (p *points) params(i uint64) string {
 	}
 	return ""
 }
+
+// sharesRecords says that one index may have several records.
+func sharesRecords(s *volleyv1.Shard) bool { return s.GetRows() > 1 || s.GetBytes() > 0 }
 
 // identity of an index: the same in two jobs if running it again would be the
 // same work. params is the identity of the parameters alone.

@@ -71,7 +71,6 @@ func TestSubmitRefuses(t *testing.T) {
 		"empty program":    {func(s *volleyv1.JobSpec) { s.Command = []string{"", "x"} }, 0, []string{"command[0]"}},
 		"NUL":              {func(s *volleyv1.JobSpec) { s.Command = []string{"a", "b\x00"} }, 0, []string{"command[1]", "NUL"}},
 		"unknown name":     {func(s *volleyv1.JobSpec) { s.Command = []string{"a", "{lr}"} }, 0, []string{"command[1]", "{lr}"}},
-		"open brace":       {func(s *volleyv1.JobSpec) { s.Command = []string{"a", "{lr"} }, 0, []string{"command[1]", "{lr"}},
 		"records, no map":  {func(s *volleyv1.JobSpec) { s.Command = []string{"a", "{records}"} }, 0, []string{"{records}", "no map"}},
 		"env template":     {func(s *volleyv1.JobSpec) { s.Env = []*volleyv1.EnvVar{{Name: "A", Value: "{b}"}} }, 0, []string{"env.A", "{b}"}},
 		"env name":         {func(s *volleyv1.JobSpec) { s.Env = []*volleyv1.EnvVar{{Name: "A=B"}} }, 0, []string{"env[0]", `"A=B"`}},
@@ -147,7 +146,7 @@ func TestSubmitRefuses(t *testing.T) {
 			}
 			_, err := c.SubmitJob(c.ctx, &volleyv1.SubmitJobRequest{Spec: spec})
 			wantStatus(t, err, tc.code, tc.texts...)
-			if len(err.Error()) > 2000 {
+			if err != nil && len(err.Error()) > 2000 {
 				t.Errorf("the error has %d bytes", len(err.Error()))
 			}
 		})

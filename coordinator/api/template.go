@@ -41,7 +41,7 @@ func namesOf(spec *volleyv1.JobSpec, p *points) names {
 	}
 	n.isMap = true
 	shard := spec.GetSpace().GetMap().GetShard()
-	n.shared = shard.GetRows() > 1 || shard.GetBytes() > 0 || shard.GetTargetMs() > 0
+	n.shared = sharesRecords(shard) || shard.GetTargetMs() > 0
 	list, closed := p.manifest.Params()
 	n.params, n.open = list, !closed
 	return n
