@@ -9,9 +9,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -80,6 +82,7 @@ func TestDocuments(t *testing.T) {
 			for _, b := range readBlocks(t, filepath.Join("../..", tt.path)) {
 				r.block(b)
 			}
+			r.checkState()
 			if r.files < tt.files || r.commands < tt.commands {
 				t.Errorf("%s has %d files and %d commands: is it still read right?", tt.path, r.files, r.commands)
 			}
@@ -181,6 +184,74 @@ func (r *reader) block(b block) {
 		}
 		r.do(at, command, b.text[begin:i])
 		r.commands++
+	}
+}
+
+// checkState wants what is in .volley to be in the table of ARCHITECTURE.md.
+func (r *reader) checkState() {
+	r.t.Helper()
+	var table string
+	for _, b := range readBlocks(r.t, "../../ARCHITECTURE.md") {
+		if b.text[0] == ".volley/" {
+			table = strings.Join(b.text, "\n")
+		}
+	}
+	state := os.DirFS(filepath.Join(r.dir, ".volley"))
+	seen := 0
+	for _, pattern := range []string{"*", "coordinator/*", "coordinator/journal/*", "worker/*"} {
+		names, err := fs.Glob(state, pattern)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		for _, name := range names {
+			seen++
+			if !regexp.MustCompile(`(?m)^ *([a-z]+, )?` + regexp.QuoteMeta(path.Base(name)) + `\b`).MatchString(table) {
+				r.t.Errorf("ARCHITECTURE.md does not say what .volley/%s is", name)
+			}
+		}
+	}
+	if seen < 10 {
+		r.t.Errorf("%d files in .volley: is the state still there?", seen)
+	}
+}
+
+var (
+	testName = regexp.MustCompile("`((?:Test|Benchmark)[A-Z]\\w*)`")
+	testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Benchmark)[A-Z]\w*)\(`)
+)
+
+// TestNamedTests wants the tests and benchmarks that documents name to exist:
+// a promise that nothing holds any more is worse than none.
+func TestNamedTests(t *testing.T) {
+	t.Parallel()
+	have := map[string]bool{}
+	err := filepath.WalkDir("../..", func(file string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(file)
+		for _, m := range testFunc.FindAllSubmatch(text, -1) {
+			have[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"README.md", "ARCHITECTURE.md"} {
+		text, err := os.ReadFile(filepath.Join("../..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := testName.FindAllSubmatch(text, -1)
+		if len(named) == 0 {
+			t.Errorf("%s names no test", name)
+		}
+		for _, m := range named {
+			if !have[string(m[1])] {
+				t.Errorf("%s names %s, which does not exist", name, m[1])
+			}
+		}
 	}
 }
 
