@@ -20,8 +20,9 @@ func (a *app) cancelCommand() *cobra.Command {
 		Short: "Cancel jobs",
 		Long: `Cancel jobs: what has not started fails. What runs goes on, or is stopped with
 --terminate: SIGTERM, the job's grace, SIGKILL.`,
-		Example: "  volley cancel 3 --terminate --reason 'wrong data set'",
-		Args:    cobra.MinimumNArgs(1),
+		Example:           "  volley cancel 3 --terminate --reason 'wrong data set'",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeJob(0),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.cancel(cmd.Context(), args, terminate, reason)
 		},

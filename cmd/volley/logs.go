@@ -31,9 +31,10 @@ func (a *app) logsCommand() *cobra.Command {
 
 Of an array job name one child, or take --all or --failed for the children one
 after the other, each line with its index.`,
-		Example: "  volley logs 3:17\n  volley logs -f 4\n  volley logs 3 --failed --tail 5",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.logs(cmd.Context(), args[0], o) },
+		Example:           "  volley logs 3:17\n  volley logs -f 4\n  volley logs 3 --failed --tail 5",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeJob(1),
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.logs(cmd.Context(), args[0], o) },
 	}
 	f := c.Flags()
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on until the task ends")

@@ -37,8 +37,9 @@ func (a *app) lsCommand() *cobra.Command {
 		Long:  "List jobs, newest first, or the children of one job by index.",
 		Example: "  volley ls --state running,failed\n  volley ls --sort stopped --since 24h\n" +
 			"  volley ls digits-sweep --state failed -o json",
-		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.ls(cmd.Context(), args, o) },
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeJob(1),
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.ls(cmd.Context(), args, o) },
 	}
 	a.outputFlag(c, "table", "table, wide, json, yaml or name")
 	f := c.Flags()
@@ -50,6 +51,8 @@ func (a *app) lsCommand() *cobra.Command {
 	f.BoolVar(&o.asc, "ascending", false, "oldest first")
 	f.DurationVar(&o.since, "since", 0, "only jobs whose --sort time is within this `duration`, as in 24h")
 	f.IntVarP(&o.limit, "limit", "n", 50, "at most so many; 0: all")
+	completeWords(c, "state", "submitted, pending, runnable, starting, running, succeeded, failed")
+	completeWords(c, "sort", "created, started or stopped")
 	return c
 }
 

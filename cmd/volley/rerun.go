@@ -18,9 +18,10 @@ func (a *app) rerunCommand() *cobra.Command {
 		Short: "Run children of an ended job again",
 		Long: `Make the failed children of an ended job runnable again, with a fresh budget of
 attempts, or all of them with --all.`,
-		Example: "  volley rerun 3 && volley wait 3",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.rerun(cmd.Context(), args[0], all) },
+		Example:           "  volley rerun 3 && volley wait 3",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeJob(1),
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.rerun(cmd.Context(), args[0], all) },
 	}
 	c.Flags().BoolVar(&all, "all", false, "all children")
 	c.Flags().BoolVar(&failed, "failed", true, "the failed and cancelled children")

@@ -34,9 +34,10 @@ was taken over from.
 
 Columns are typed by all of their values. Parameters and outputs keep their
 names; one whose name is taken gets "param." or "output." before it.`,
-		Example: "  volley results digits-sweep --sort metric --limit 20\n  volley results 3 -o parquet --file sweep.parquet",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.results(cmd.Context(), args[0], o) },
+		Example:           "  volley results digits-sweep --sort metric --limit 20\n  volley results 3 -o parquet --file sweep.parquet",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeJob(1),
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.results(cmd.Context(), args[0], o) },
 	}
 	a.outputFlag(c, "table", "table, csv, jsonl or parquet")
 	f := c.Flags()

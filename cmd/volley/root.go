@@ -108,6 +108,7 @@ func (a *app) root() *cobra.Command {
 // outputFlag adds -o. The formats differ: results has its own.
 func (a *app) outputFlag(cmd *cobra.Command, standard, formats string) {
 	cmd.Flags().StringVarP(&a.output, "output", "o", standard, "output `format`: "+formats)
+	completeWords(cmd, "output", formats)
 }
 
 // addr is the coordinator that was asked for; empty: the embedded one.

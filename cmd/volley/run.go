@@ -45,9 +45,10 @@ from there. A second Ctrl-C leaves at once.
 With -o json the last line on stdout is one JSON object: jobId, name, state,
 total, succeeded, failed, skipped, durationMs, taskMs, and best for a job with
 a metric. succeeded includes skipped, the points that were done before.`,
-		Example: "  volley run sweep.yaml\n  volley run sweep.yaml --set sweep.points=64 -o json",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), args[0], o) },
+		Example:           "  volley run sweep.yaml\n  volley run sweep.yaml --set sweep.points=64 -o json",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeFile,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.run(cmd.Context(), args[0], o) },
 	}
 	a.outputFlag(c, "table", "table, json, yaml or name")
 	setFlag(c, &o.set)

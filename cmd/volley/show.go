@@ -22,9 +22,10 @@ func (a *app) showCommand() *cobra.Command {
 		Short: "Describe a job or one child",
 		Long: `Describe a job: counts, times, failures by reason, and the best points of a
 sweep with a metric. Of a child: parameters, attempts, work directory, output.`,
-		Example: "  volley show digits-sweep\n  volley show 3:17 -o json",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.show(cmd.Context(), args[0]) },
+		Example:           "  volley show digits-sweep\n  volley show 3:17 -o json",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeJob(1),
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.show(cmd.Context(), args[0]) },
 	}
 	a.outputFlag(c, "table", "table, json, yaml or name")
 	return c

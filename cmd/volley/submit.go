@@ -27,9 +27,10 @@ func (a *app) submitCommand() *cobra.Command {
 
 The embedded coordinator keeps the job; it runs as soon as a worker does:
 with the next run, wait or dev in this directory.`,
-		Example: "  volley submit sweep.yaml\n  volley wait $(volley submit sweep.yaml -o name)",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.submit(cmd.Context(), args[0], o) },
+		Example:           "  volley submit sweep.yaml\n  volley wait $(volley submit sweep.yaml -o name)",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeFile,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.submit(cmd.Context(), args[0], o) },
 	}
 	a.outputFlag(c, "table", "table, json, yaml or name")
 	setFlag(c, &o.set)

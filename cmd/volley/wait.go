@@ -21,9 +21,10 @@ func (a *app) waitCommand() *cobra.Command {
 
 Where no process runs the tasks of .volley, this one does while it waits.
 Progress goes to stderr. Ctrl-C ends the waiting; the jobs stay.`,
-		Example: "  volley wait 3 4",
-		Args:    cobra.MinimumNArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.wait(cmd.Context(), args) },
+		Example:           "  volley wait 3 4",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeJob(0),
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.wait(cmd.Context(), args) },
 	}
 	a.outputFlag(c, "table", "table, wide, json, yaml or name")
 	return c

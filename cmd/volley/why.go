@@ -16,12 +16,13 @@ import (
 
 func (a *app) whyCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:     "why JOB[:INDEX]",
-		Short:   "Say why a job waits or failed",
-		Long:    "Say the one reason why a job or child waits, and what would change it, or how it failed.",
-		Example: "  volley why 3\n  volley why 3:17",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.why(cmd.Context(), args[0]) },
+		Use:               "why JOB[:INDEX]",
+		Short:             "Say why a job waits or failed",
+		Long:              "Say the one reason why a job or child waits, and what would change it, or how it failed.",
+		Example:           "  volley why 3\n  volley why 3:17",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeJob(1),
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.why(cmd.Context(), args[0]) },
 	}
 	a.outputFlag(c, "table", "table, json or yaml")
 	return c
