@@ -440,10 +440,12 @@ type JobSpec struct {
 	// Queue name. Empty: "default".
 	Queue string `protobuf:"bytes,2,opt,name=queue,proto3" json:"queue,omitempty"`
 	// Program and arguments. `{param}` is replaced by the parameter of the
-	// point, `{{` and `}}` stand for literal braces. Exclusive with `run`.
+	// point; `{{param}}` stands for the text `{param}`, and `${param}` and all
+	// other braces for themselves. Exclusive with `run`.
 	Command []string `protobuf:"bytes,3,rep,name=command,proto3" json:"command,omitempty"`
-	// A shell line, run by `/bin/sh -c`; parameters are replaced, quoted for
-	// the shell. Exclusive with `command`.
+	// A shell line, run by `/bin/sh -c`; parameters are replaced as in
+	// `command`, each quoted for the place where it stands. Exclusive with
+	// `command`.
 	Run string `protobuf:"bytes,4,opt,name=run,proto3" json:"run,omitempty"`
 	// Environment of the task beside the VOLLEY_* names. `{param}` is
 	// replaced in values.
