@@ -112,16 +112,18 @@ func (b *builder) readParams(sw *volleyv1.Sweep) error {
 		sampled:    isSampled(sw.GetSampler()),
 		duplicates: sw.GetSampler() == volleyv1.Sampler_SAMPLER_ZIP,
 	}
-	seen := make(map[string]bool, len(sw.GetParams()))
+	seen := make(nameSet, len(sw.GetParams()))
 	for _, p := range sw.GetParams() {
 		path := "sweep.params." + clipText(p.GetName())
 		if err := checkName(path, p.GetName()); err != nil {
 			return err
 		}
-		if seen[p.GetName()] {
+		switch other, ok := seen.add(p.GetName()); {
+		case !ok && other == p.GetName():
 			return errAt(path, p.GetName(), "this parameter is defined twice")
+		case !ok:
+			return errAt(path, p.GetName(), "%s", sameVariable(p.GetName(), other))
 		}
-		seen[p.GetName()] = true
 		a, err := newAxis(p, rules)
 		if err != nil {
 			return err

@@ -65,7 +65,7 @@ type jsonKeys struct {
 	last  []byte // raw keys of the last line, one after the other
 	now   []byte
 	names []string
-	seen  map[string]bool
+	seen  nameSet
 	// More names than maxColumns: keys are data here, and no list is kept.
 	open bool
 }
@@ -92,18 +92,23 @@ func (k *jsonKeys) add(rec rawRecord) error {
 	}
 	k.last, k.now = k.now, k.last
 	if k.seen == nil {
-		k.seen = make(map[string]bool)
+		k.seen = make(nameSet)
 	}
 	for _, name := range names {
-		if k.open || k.seen[name] {
+		if k.open {
 			continue
 		}
-		if len(k.names) == maxColumns {
+		switch other, ok := k.seen.add(name); {
+		case !ok && other == name:
+		case !ok:
+			// Records that differ in case would share a variable too, one after
+			// the other, and a program would take them for one field.
+			return &lineError{rec.line, 0, "the keys " + sameVariable(name, other)}
+		case len(k.names) == maxColumns:
 			k.open, k.names = true, nil
-			continue
+		default:
+			k.names = append(k.names, name)
 		}
-		k.seen[name] = true
-		k.names = append(k.names, name)
 	}
 	return nil
 }

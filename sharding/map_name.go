@@ -58,13 +58,17 @@ func columnNames(raw []string, what string) ([]string, error) {
 		if len(name) > 128 {
 			return nil, fmt.Errorf("%s %d has a name of %d bytes; at most 128", what, i+1, len(name))
 		}
-		if j, ok := seen[name]; ok {
-			if raw[j] == r {
+		upper := strings.ToUpper(name)
+		if j, ok := seen[upper]; ok {
+			switch {
+			case raw[j] == r:
 				return nil, fmt.Errorf("%ss %d and %d have the same name %q", what, j+1, i+1, clipText(r))
+			case out[j] != name:
+				return nil, fmt.Errorf("the %ss %s", what, sameVariable(name, out[j]))
 			}
 			return nil, fmt.Errorf("%ss %q and %q both give the parameter name %q; rename one", what, clipText(raw[j]), clipText(r), name)
 		}
-		seen[name] = i
+		seen[upper] = i
 		out[i] = name
 	}
 	return out, nil

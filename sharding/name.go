@@ -2,6 +2,11 @@
 
 package sharding
 
+import (
+	"fmt"
+	"strings"
+)
+
 // Limits of a parameter space. All are checked by NewSpace.
 const (
 	// MaxParams is the number of parameters of a sweep.
@@ -50,4 +55,22 @@ func checkName(path, name string) error {
 		return errAt(path, name, "this name is reserved (index, attempt, job); choose another")
 	}
 	return nil
+}
+
+// nameSet tells parameters apart.
+type nameSet map[string]string
+
+// add adds a name. It returns the name that is there already, which may differ
+// in case: tasks find both as VOLLEY_PARAM_<NAME> in capitals.
+func (s nameSet) add(name string) (other string, ok bool) {
+	upper := strings.ToUpper(name)
+	if other, there := s[upper]; there {
+		return other, false
+	}
+	s[upper] = name
+	return "", true
+}
+
+func sameVariable(name, other string) string {
+	return fmt.Sprintf("%q and %q differ only in case: tasks would find both as VOLLEY_PARAM_%s; rename one", clipText(other), clipText(name), clipText(strings.ToUpper(name)))
 }

@@ -25,15 +25,17 @@ func (b *builder) readTable(s *Space, sw *volleyv1.Sweep) error {
 	case len(cells) == 0:
 		return errAt(root, "", "the table has no rows: the sweep is empty")
 	}
-	seen := make(map[string]bool, len(columns))
+	seen := make(nameSet, len(columns))
 	for _, name := range columns {
 		if err := checkName(root, name); err != nil {
 			return err
 		}
-		if seen[name] {
+		switch other, ok := seen.add(name); {
+		case !ok && other == name:
 			return errAt(root, name, "two columns have this name")
+		case !ok:
+			return errAt(root, name, "%s", sameVariable(name, other))
 		}
-		seen[name] = true
 	}
 	b.names = append(b.names, columns...)
 	b.axes = make([]axis, len(columns))

@@ -146,7 +146,7 @@ func plainByte(c byte) bool {
 
 // ParseShellTemplate parses a `run` line. Values are quoted for the place
 // where they stand: bare, in "…" or in '…', also within $(…), in a comment,
-// or in a here-document. Always adding quotes would let a value inside "…" run
+// or in a here-document outside $(…). Always adding quotes would let a value inside "…" run
 // commands: file names and table cells are not always the author's own. Where
 // the place cannot be told for sure (backquotes, ${…}, what shells read
 // differently) a placeholder is an error. In $((…)) only integers can stand,
@@ -163,6 +163,9 @@ func ParseShellTemplate(src string) (*Template, error) {
 		for j := range len(p.literal) {
 			sh.at = position{i, j}
 			sh.step(p.literal[j])
+		}
+		if sh.clash { // with the value before
+			return nil, templateError(src, t.parts[i-1].offset, "a parameter cannot stand in "+hereSubst)
 		}
 		if p.name == "" {
 			continue

@@ -51,6 +51,10 @@ type hereState struct {
 	done []hereDocument
 }
 
+// bash reads $(…), writes it anew and reads that again; its here-documents do
+// not survive all of it.
+const hereSubst = "$(…) that holds a here-document, or after it; use a file"
+
 const hereLost = "or after a here-document that shells read differently"
 
 // delimiter reads one byte of what follows <<, and reports whether it was
@@ -142,8 +146,11 @@ func (s *shellState) newline() {
 	s.body(position{s.at.part, s.at.offset + 1})
 }
 
-// closed is the end of (…), whose here-documents must have begun.
+// closed goes over the end of (…), whose here-documents must have begun.
 func (s *shellState) closed() {
+	if !s.inside(inSubst) {
+		s.substituted = false
+	}
 	if n := len(s.here.pending); n > 0 && s.here.pending[n-1].depth > len(s.stack) {
 		s.lose(hereLost)
 	}
@@ -265,11 +272,29 @@ func (t *Template) checkDocuments(out []byte, at []int) error {
 		d := &t.docs[i]
 		body := out[at[d.from.part]+d.from.offset : at[d.to.part]+d.to.offset]
 		for line := range bytes.Lines(body) {
-			if d.ends(bytes.TrimSuffix(line, []byte("\n"))) {
-				return templateError(t.src, t.parts[d.from.part].offset,
-					"a value makes the line "+clipText(d.delimiter)+", which would end the here-document; choose another delimiter, or do not quote it")
+			msg := ""
+			switch line := bytes.TrimSuffix(line, []byte("\n")); {
+			case d.ends(line):
+				msg = "would end the here-document"
+			case d.damages(line):
+				msg = "goes on with a character that is not ASCII, of which dash drops a byte"
+			default:
+				continue
 			}
+			return templateError(t.src, t.parts[d.from.part].offset,
+				"a value makes a line that begins like "+clipText(d.delimiter)+" and "+msg+"; choose another delimiter, or do not quote it")
 		}
 	}
 	return nil
+}
+
+// damages reports whether dash drops a byte of the line: the first one above
+// 127 behind what the line and the delimiter begin with.
+func (d *hereDocument) damages(line []byte) bool {
+	line = d.strip(line)
+	n := 0
+	for n < len(line) && n < len(d.delimiter) && line[n] == d.delimiter[n] {
+		n++
+	}
+	return n > 0 && n < len(line) && line[n] >= 0x80
 }

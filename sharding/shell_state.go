@@ -4,12 +4,14 @@ package sharding
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 )
 
 // Constructs of a shell line that can be open. A quote stands for itself.
 const (
-	inCommand  = '(' // $(…) or a subshell
+	inCommand  = '(' // a subshell
+	inSubst    = 's' // $(…), and what bash knows as <(…) and >(…)
 	inMath     = 'm' // $((…)) or ((…))
 	inGroup    = 'g' // parentheses in it, its own second pair included
 	inBraces   = '{' // ${…}
@@ -33,6 +35,9 @@ type shellState struct {
 	here    hereState
 	// lost says what made the quoting uncertain from here on.
 	lost string
+	// substituted: a value stands in the outermost $( that is open. clash: one
+	// stands in a $( with a here-document behind it.
+	substituted, clash bool
 }
 
 func (s *shellState) top() byte {
@@ -47,6 +52,8 @@ func (s *shellState) pop()        { s.stack = s.stack[:len(s.stack)-1] }
 
 // lose ends the certainty; the first reason stays.
 func (s *shellState) lose(why string) { s.lost = cmp.Or(s.lost, why) }
+
+func (s *shellState) inside(c byte) bool { return slices.Contains(s.stack, c) }
 
 // place is how a value must be quoted here, or why it cannot be.
 func (s *shellState) place() (quoting, string) {
@@ -91,7 +98,7 @@ func (s *shellState) place() (quoting, string) {
 	if s.top() == inHere {
 		return insideHere, ""
 	}
-	for i := len(s.stack) - 1; i >= 0 && s.stack[i] != inCommand; i-- {
+	for i := len(s.stack) - 1; i >= 0 && s.stack[i] != inCommand && s.stack[i] != inSubst; i-- {
 		if s.stack[i] == inMath {
 			return insideMath, ""
 		}
@@ -110,6 +117,7 @@ func (s *shellState) place() (quoting, string) {
 func (s *shellState) value() (guard bool) {
 	s.word = s.word[:0]
 	s.prev = 'x'
+	s.substituted = s.inside(inSubst)
 	return s.here.value(s.top())
 }
 
@@ -159,8 +167,11 @@ func (s *shellState) step(c byte) {
 	case prev == '$' && c == '$': // the shell's process; no $ is left of it
 		s.prev = 'x'
 		return
-	case prev == '$' && (c == '(' || c == '{'):
-		s.push(c)
+	case prev == '$' && c == '(':
+		s.push(inSubst)
+		return
+	case prev == '$' && c == '{':
+		s.push(inBraces)
 		return
 	case prev == '$' && c == '[':
 		s.lose("or after $[…], which shells read differently")
@@ -253,15 +264,18 @@ func (s *shellState) command(prev, c byte) {
 			s.push('\'')
 		}
 	case '(':
-		if prev == 0 && s.top() == inCommand { // ((
+		switch {
+		case prev == 0 && (s.top() == inCommand || s.top() == inSubst): // ((
 			s.pop()
 			s.push(inMath)
 			s.push(inGroup)
-			return
+		case prev == '<' || prev == '>':
+			s.push(inSubst)
+		default:
+			s.push(inCommand)
 		}
-		s.push(inCommand)
 	case ')':
-		if s.top() == inCommand {
+		if s.top() == inCommand || s.top() == inSubst {
 			s.pop()
 			s.closed()
 		}
@@ -272,8 +286,12 @@ func (s *shellState) command(prev, c byte) {
 	case '<':
 		if prev == '<' {
 			s.here.reading = afterOperator
-			if strings.IndexByte(string(s.stack), '`') >= 0 {
+			if s.inside('`') {
 				s.lose("or after a here-document in backquotes")
+			}
+			if s.inside(inSubst) {
+				s.lose(hereSubst)
+				s.clash = s.clash || s.substituted
 			}
 		}
 	}

@@ -226,6 +226,8 @@ func TestSpaceErrors(t *testing.T) {
 		{"list without table", &volleyv1.Sweep{Sampler: listSampler}, "sweep.points", "no columns"},
 		{"list without rows", table(listSampler, []string{"a"}), "sweep.points", "no rows"},
 		{"ragged", table(fileSampler, []string{"a", "b"}, 1, 2, 3), "sweep.file", "do not fill"},
+		{"column in capitals", table(listSampler, []string{"lr", "LR"}, 1, 2), "sweep.points", "\"lr\" and \"LR\" differ only in case"},
+		{"parameter in capitals", sweep(gridSampler, choices("lr", 1), choices("x", 1), choices("Lr", 1)), "sweep.params.Lr", "\"lr\" and \"Lr\" differ only in case"},
 		{"duplicate column", table(listSampler, []string{"a", "a"}, 1, 2), "sweep.points", "two columns"},
 		{"nan cell", table(listSampler, []string{"a"}, 1, nan), "sweep.points[1].a", "finite"},
 		{"everything excluded", excluding(g(choices("a", 1, 2)), "a > 0"), "sweep.exclude", "excludes every combination of a (2)"},

@@ -65,14 +65,6 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzPlaceholders holds the places of placeholders to package sharding.
-func FuzzPlaceholders(f *testing.F) {
-	for _, s := range []string{"{a}", "{{a}}", "x{a}}{", "}{"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) { samePlaceholders(t, s) })
-}
-
 // FuzzTable holds that no table makes the readers panic.
 func FuzzTable(f *testing.F) {
 	f.Add([]byte("lr,opt\n1,2\n"), false)

@@ -28,15 +28,15 @@ var jobFields = []field[jobSpec]{
 	},
 	{
 		key: "command", typ: "list of words",
-		doc:     "Program and arguments, started without a shell. `{name}` is replaced by the parameter of that name; `{{` and `}}` are literal braces. Exactly one of command and run.",
+		doc:     "Program and arguments, started without a shell. `{name}` is replaced by the parameter of that name; `{{name}}` is a literal {name}, and all other braces are what they are. Exactly one of command and run.",
 		example: `command: [python3, train.py, --lr, "0.1"]`, read: (*decoder).command,
 	},
 	{
-		key: "run", typ: "text", doc: "A line or script for /bin/sh -c; parameters are quoted for the shell.",
+		key: "run", typ: "text", doc: "A line or script for /bin/sh -c. Parameters are quoted for the place where they stand, so that none can run anything: put `{name}` where a word, a part of a word or of a string belongs. `${name}` is the shell's own.",
 		example: "run: sort big.txt | head", read: (*decoder).run,
 	},
 	{
-		key: "env", typ: "mapping of name to value", doc: "Environment of the tasks; `{name}` is replaced in values.",
+		key: "env", typ: "mapping of name to value", doc: "Environment of the tasks; `{name}` is replaced in values. No shell reads them: `$HOME` and `${HOME}` stay as they are.",
 		example: `env: {OMP_NUM_THREADS: 4, MODE: "fast"}`, read: (*decoder).env,
 	},
 	{
@@ -282,7 +282,7 @@ func (d *decoder) inputs(n *node, path string, _ jobSpec) {
 		case !ok:
 		case w == "":
 			d.err(it, at, "", "%s is empty", at)
-		case strings.ContainsAny(w, "{}"):
+		case holdsValue(w):
 			d.err(it, at, "inputs are the same for every point; name a directory or use a glob", "%s: %q holds a placeholder", at, clip(w, 60))
 		case strings.Contains(w, "://"):
 			d.err(it, at, "name files beside the job file", "%s: %q: remote inputs are not supported by this version", at, clip(w, 60))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -165,45 +166,51 @@ func TestRangeIsPythons(t *testing.T) {
 	}
 }
 
-// TestPlaceholders holds the places that are found to the grammar that
-// package sharding expands by.
-func TestPlaceholders(t *testing.T) {
+// TestBraces takes text as people have it.
+func TestBraces(t *testing.T) {
 	t.Parallel()
-	for _, s := range []string{"", "a", "{a}", "x{a}y{b}", "{{a}}", "{{{a}}}", "{", "}", "{}", "{a", "a}", "{a{b}", "{a}}", "{a b}", "}}{a}", "{{}", "é{ä}", "{a}{a}"} {
-		samePlaceholders(t, s)
+	for _, text := range []string{
+		`${X} ${HOME:-none} "${a%.*}"`, `{ echo a; exit 3; }`, `awk '{print $1}' x`, `cp {a,b} {1..3}`, `{"a": {"b": 1}, "c": {}}`,
+		`{{lr}} {{`, `}`, `cat <<E`, "cat > cfg.json <<EOF\n{\"lr\": {lr}, \"x\": {\"y\": {lr}}}\nEOF", "# {lr}", "echo $(( {lr} + 1 ))",
+	} {
+		quoted := strconv.Quote(text)
+		f, err := Parse("x", fmt.Appendf(nil, "run: %s\nenv: {A: %s}\nsweep: {params: {lr: [1]}}\n", quoted, quoted))
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if f.Spec.Run != text || f.Spec.Env[0].Value != text {
+			t.Errorf("%q became %q and %q", text, f.Spec.Run, f.Spec.Env[0].Value)
+		}
+		if _, err := Parse("x", fmt.Appendf(nil, "command: [a, %s]\nsweep: {params: {lr: [1]}}\n", quoted)); err != nil {
+			t.Errorf("command %s: %v", text, err)
+		}
 	}
 }
 
-func samePlaceholders(t *testing.T, s string) {
-	t.Helper()
-	names, err := sharding.TemplateNames(s)
-	seen, bad := map[string]bool{}, -1
-	var got []string
-	for _, p := range placeholders(s) {
-		if p.bad != "" {
-			bad = p.from
-			break
+func TestMistakenVariables(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text string
+		want string // in the only warning; empty: none
+	}{
+		{"run: echo ${lr}", "write {lr}, or $VOLLEY_PARAM_LR"},
+		{"command: [a, '--lr=${lr}']", "write {lr}"},
+		{"run: lr={lr}; echo ${lr}", ""},
+		{"run: for lr in 1 2; do echo ${lr} {lr}; done", ""},
+		{"run: while read -r a lr; do echo ${lr} {lr}; done", ""},
+		{"run: echo ${HOME} {lr}", ""},
+		{"run: echo ${{lr}} {lr}", ""},
+	} {
+		f, err := Parse("x", []byte(c.text+"\nsweep: {params: {lr: [1, 2]}}\n"))
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+			continue
 		}
-		if s[p.from:p.to] != "{"+p.name+"}" {
-			t.Errorf("%q: %q is at [%d:%d]", s, p.name, p.from, p.to)
+		switch {
+		case c.want == "" && len(f.Warnings) > 0, c.want != "" && (len(f.Warnings) != 1 || !strings.Contains(f.Warnings[0].Hint, c.want)):
+			t.Errorf("%s: warnings %+v, want %q", c.text, f.Warnings, c.want)
 		}
-		if !seen[p.name] {
-			got = append(got, p.name)
-		}
-		seen[p.name] = true
-	}
-	if e, ok := errors.AsType[*sharding.Error](err); ok {
-		if bad != e.Offset {
-			t.Errorf("%q: wrong at %d, package sharding says %d: %v", s, bad, e.Offset, err)
-		}
-		return
-	}
-	if bad >= 0 || err != nil {
-		t.Errorf("%q: wrong at %d, package sharding says %v", s, bad, err)
-		return
-	}
-	if diff := cmp.Diff(names, got); diff != "" && len(names)+len(got) > 0 {
-		t.Errorf("%q (-sharding +here)\n%s", s, diff)
 	}
 }
 

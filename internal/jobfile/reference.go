@@ -65,7 +65,12 @@ Placeholders in command, run and the values of env
   {index} {attempt} {job} {size}
   {records} {first} {count}   maps: the file with the records of the task, the
              number of its first record, and how many it has
-  {{ }}      literal braces
+  {{NAME}}   the text {NAME}
+  ${NAME}    stays as it is; in run it is a variable of the shell
+  Braces around anything but a name are text: { a; }, {a,b}, {"json": {"x": 1}}.
+  In run, values are quoted for where they stand: alone, in "…" or '…', in
+  $(…), in a here-document. In $((…)) they must be integers. In ${…}, backquotes
+  and here-documents within $(…) they cannot stand: use $VOLLEY_PARAM_NAME.
 
 Files
   A word of command that names a file beside the job file (also in --x=FILE)

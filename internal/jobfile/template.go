@@ -11,45 +11,6 @@ import (
 	"github.com/volley-batch/volley/sharding"
 )
 
-// placeholder is one `{name}` of a text, by byte offsets.
-type placeholder struct {
-	name     string
-	from, to int
-	// bad says why this is not a placeholder; empty when it is one.
-	bad string
-}
-
-// placeholders finds every `{name}` of s. Package sharding expands them; this
-// is the same grammar with places, and a test holds the two together.
-func placeholders(s string) []placeholder {
-	var list []placeholder
-	for i := 0; i < len(s); {
-		switch {
-		case strings.HasPrefix(s[i:], "{{"), strings.HasPrefix(s[i:], "}}"):
-			i += 2
-		case s[i] == '}':
-			list = append(list, placeholder{from: i, to: i + 1, bad: "`}` without `{`"})
-			i++
-		case s[i] == '{':
-			n := strings.IndexAny(s[i+1:], "{}")
-			if n < 0 || s[i+1+n] != '}' {
-				list = append(list, placeholder{from: i, to: i + 1, bad: "`{` without `}`"})
-				i++
-				continue
-			}
-			p := placeholder{name: s[i+1 : i+1+n], from: i, to: i + n + 2}
-			if !sharding.ValidName(p.name) {
-				p.bad = fmt.Sprintf("{%s} is not a placeholder", clip(p.name, 60))
-			}
-			list = append(list, p)
-			i = p.to
-		default:
-			i++
-		}
-	}
-	return list
-}
-
 // scope is what placeholders may name.
 type scope struct {
 	// params of the sweep or columns of the map, in order.
@@ -93,73 +54,131 @@ func (d *decoder) template(n *node, path string, sc scope, used map[string]bool,
 	if !n.scalar() {
 		return
 	}
+	list := sharding.Placeholders(n.text)
 	wrong := false
-	for _, p := range placeholders(n.text) {
-		used[p.name] = true
-		msg, hint := sc.check(p)
+	for _, p := range list {
+		switch p.Kind {
+		case sharding.PlaceholderLiteral:
+			continue
+		case sharding.PlaceholderVariable:
+			if msg, hint := sc.mistaken(n.text, p.Name, shell); msg != "" {
+				used[p.Name] = true // one warning is enough
+				d.warns = append(d.warns, n.diagIn(p.From-1, p.To, path, msg, hint))
+			}
+			continue
+		case sharding.PlaceholderValue:
+		}
+		used[p.Name] = true
+		msg, hint := sc.check(p.Name)
 		if msg == "" {
 			continue
 		}
-		if shell && p.from > 0 && n.text[p.from-1] == '$' && p.name != "" {
-			hint = fmt.Sprintf("for a variable of the shell write ${{%s}}", p.name)
-		}
-		diag := n.diagIn(p.from, p.to, path, msg, hint)
-		if sc.open && p.bad == "" && indexOf(mapsOnly, p.name) < 0 {
+		diag := n.diagIn(p.From, p.To, path, msg, hint)
+		if sc.open && indexOf(mapsOnly, p.Name) < 0 {
 			d.warns = append(d.warns, diag)
 			continue
 		}
 		d.diags = append(d.diags, diag)
 		wrong = true
 	}
-	if !shell || wrong {
+	if wrong {
 		return
 	}
-	// A shell line has places where a value cannot be quoted safely.
+	parse := sharding.ParseTemplate
+	if shell { // it has places where a value cannot be quoted safely
+		parse = sharding.ParseShellTemplate
+	}
 	var e *sharding.Error
-	if _, err := sharding.ParseShellTemplate(n.text); errors.As(err, &e) && e.Offset >= 0 {
+	if _, err := parse(n.text); errors.As(err, &e) && e.Offset >= 0 {
 		end := e.Offset + 1
-		for _, p := range placeholders(n.text) {
-			if p.from == e.Offset {
-				end = p.to
+		for _, p := range list {
+			if p.From == e.Offset {
+				end = p.To
 			}
 		}
 		d.diags = append(d.diags, n.diagIn(e.Offset, end, path, e.Msg, ""))
 	}
 }
 
-func (sc scope) check(p placeholder) (msg, hint string) {
-	if p.bad != "" {
-		return p.bad, "double the braces for literal ones: {{ and }}"
-	}
-	if indexOf(everywhere, p.name) >= 0 {
+// mistaken says why `${name}` looks as if `{name}` was meant: a parameter has
+// that name, and the text does not set a variable of its own.
+func (sc scope) mistaken(text, name string, shell bool) (msg, hint string) {
+	if indexOf(sc.params, name) < 0 || sc.shared != "" || sets(text, name) {
 		return "", ""
 	}
-	if indexOf(mapsOnly, p.name) >= 0 {
+	if shell {
+		return fmt.Sprintf("${%s} is a variable of the shell, and not the parameter", name), fmt.Sprintf("write {%s}, or $VOLLEY_PARAM_%s", name, strings.ToUpper(name))
+	}
+	return fmt.Sprintf("${%s} stays as it is, and is not the parameter", name), fmt.Sprintf("write {%s}", name)
+}
+
+// sets reports whether a shell script seems to set the variable: `name=`, or
+// name as a word behind for, read, export or local.
+func sets(text, name string) bool {
+	setter := false
+	for _, w := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n;|&()`\"'", r) }) {
+		switch w {
+		case "for", "read", "export", "local", "readonly", "unset":
+			setter = true
+		case name:
+			if setter {
+				return true
+			}
+		default:
+			setter = setter && !strings.HasPrefix(w, "$")
+		}
+		if strings.HasPrefix(w, name+"=") || strings.HasPrefix(w, name+"+=") {
+			return true
+		}
+	}
+	return false
+}
+
+func (sc scope) check(name string) (msg, hint string) {
+	if indexOf(everywhere, name) >= 0 {
+		return "", ""
+	}
+	if indexOf(mapsOnly, name) >= 0 {
 		if sc.isMap {
 			return "", ""
 		}
-		return fmt.Sprintf("{%s} is for maps, and this job has no map", p.name), ""
+		return fmt.Sprintf("{%s} is for maps, and this job has no map", name), literalHint(name)
 	}
-	if indexOf(sc.params, p.name) >= 0 {
+	if indexOf(sc.params, name) >= 0 {
 		if sc.shared == "" {
 			return "", ""
 		}
-		return fmt.Sprintf("{%s} is of one record, but with `shard: %s` a task gets many", p.name, sc.shared), "let the program read the file {records}, or remove `shard`"
+		return fmt.Sprintf("{%s} is of one record, but with `shard: %s` a task gets many", name, sc.shared), "let the program read the file {records}, or remove `shard`"
 	}
-	msg = fmt.Sprintf("{%s} is not defined", p.name)
 	candidates := append(append([]string{}, sc.params...), everywhere...)
 	if sc.isMap {
 		candidates = append(candidates, mapsOnly...)
 	}
-	switch near := nearest(p.name, candidates); {
+	switch near := nearest(name, candidates); {
 	case near != "":
-		hint = fmt.Sprintf("did you mean {%s}?", near)
+		hint = fmt.Sprintf("did you mean {%s}? F", near)
 	case len(sc.params) > 0:
-		hint = fmt.Sprintf("the %s: %s", sc.noun, clip(strings.Join(sc.params, ", "), 200))
+		hint = fmt.Sprintf("the %s: %s; f", sc.noun, clip(strings.Join(sc.params, ", "), 200))
 	default:
-		hint = fmt.Sprintf("this job has no parameters; add `sweep: {params: {%s: […]}}`, or double the braces for literal ones", p.name)
+		hint = fmt.Sprintf("this job has no parameters; add `sweep: {params: {%s: […]}}`; f", clip(name, 60))
 	}
-	return msg, hint
+	return fmt.Sprintf("{%s} is not defined", clip(name, 60)), hint + literalHint(name)[1:]
+}
+
+// literalHint is for those who meant no placeholder.
+func literalHint(name string) string {
+	name = clip(name, 60)
+	return fmt.Sprintf("for a literal {%s} write {{%s}}; in the shell ${%s} is left alone", name, name, name)
+}
+
+// holdsValue reports whether s has a placeholder for a value.
+func holdsValue(s string) bool {
+	for _, p := range sharding.Placeholders(s) {
+		if p.Kind == sharding.PlaceholderValue {
+			return true
+		}
+	}
+	return false
 }
 
 // sweepScope is the scope of a sweep whose parameters are known.

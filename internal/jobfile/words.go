@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/volley-batch/volley/sharding"
 )
 
 // words adds the files that the command names by itself, and checks the
@@ -99,15 +101,16 @@ func (c *collector) program(n *node, path, w, abs string, info os.FileInfo, err 
 	return false
 }
 
-// literal is w with doubled braces undone; false when it has placeholders.
+// literal is w as the task gets it; false when that depends on parameters, or
+// on variables of a shell.
 func literal(w string) (string, bool) {
-	if !strings.ContainsAny(w, "{}") {
-		return w, true
+	for _, p := range sharding.Placeholders(w) {
+		if p.Kind == sharding.PlaceholderVariable {
+			return "", false
+		}
 	}
-	if len(placeholders(w)) > 0 {
-		return "", false
-	}
-	return strings.NewReplacer("{{", "{", "}}", "}").Replace(w), true
+	text, err := sharding.Expand(w, func(string) (string, bool) { return "", false })
+	return text, err == nil
 }
 
 // shellWords splits a shell script into words, well enough to find file names

@@ -159,7 +159,7 @@ func syntaxError(src *source, toks token.Tokens, err error) Diagnostic {
 			indent := len(l) - len(strings.TrimLeft(l, " "))
 			return src.at(line+lines, indent+1, 1, "", "this line is indented so that it continues the value above it", "indent the keys of one mapping equally")
 		}
-		return src.at(line, col+len([]rune(strings.TrimSpace(tok.Value))), 1, "", "a second `: ` in one value", "quote the value")
+		return src.at(line, col+len([]rune(strings.TrimSpace(tok.Value))), 1, "", "a second `: ` in one value", "quote the value, or use a block: `run: |` and the text in the lines below")
 	case strings.Contains(msg, "reserved character"):
 		return src.at(line, col, 1, "", fmt.Sprintf("a value must not begin with `%s`", strings.TrimSpace(tok.Value)), "quote it")
 	case strings.Contains(msg, "unexpected directive"):
