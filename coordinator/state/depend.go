@@ -21,50 +21,63 @@ func (s *State) release(j *Job) {
 		j.ready.Union(free)
 		return
 	}
-	// Only a child whose predecessor has ended can have become ready: walking
-	// those that have ended, not all that wait, keeps the submit of two
-	// arrays of 10^8 quick.
-	ended := new(sharding.Set)
+	// By sets, never child by child: two arrays of 10^8 that wait for each other
+	// cost what their records cost.
+	ok, failed := free.Clone(), new(sharding.Set)
 	if j.sequential {
-		ended.Add(0)
-		for r := range s.ended(j).Ranges() {
-			ended.AddRange(r.First+1, r.Count)
-		}
+		done, bad := s.outcomes(j)
+		next := shifted(done)
+		next.Add(0)
+		ok.Intersect(next)
+		failed.Union(shifted(bad))
 	}
 	for _, d := range j.depends {
-		switch dep := s.jobs[d.GetJob()]; {
-		case d.GetType() != nToN:
-		case dep == nil: // purged: it holds nothing back
-			ended.AddRange(0, j.Size)
-		default:
-			ended.Union(s.ended(dep))
+		dep := s.jobs[d.GetJob()]
+		if d.GetType() != nToN || dep == nil { // a purged one holds nothing back
+			continue
 		}
+		done, bad := s.outcomes(dep)
+		ok.Intersect(done)
+		failed.Union(bad)
 	}
-	ended.Intersect(free)
-	failed := new(sharding.Set)
-	for i := range ended.All() {
-		switch ok, bad := s.childReleased(j, i); {
-		case ok:
-			j.ready.Add(i)
-		case bad:
-			failed.Add(i)
-		}
-	}
+	failed.Intersect(free)
+	ok.Subtract(failed)
+	j.ready.Union(ok)
 	s.dependencyFailed(j, failed)
+}
+
+// shifted is the set of those that follow one of the set.
+func shifted(set *sharding.Set) *sharding.Set {
+	next := new(sharding.Set)
+	for r := range set.Ranges() {
+		next.AddRange(r.First+1, r.Count)
+	}
+	return next
+}
+
+// outcomes are the children that have succeeded and those that have failed.
+func (s *State) outcomes(j *Job) (done, failed *sharding.Set) {
+	done, failed = new(sharding.Set), j.cancelled.Clone()
+	failed.Union(j.depFailed)
+	for _, base := range slices.Sorted(maps.Keys(j.chunks)) {
+		for k := range j.chunks[base].recs {
+			switch i := base<<chunkBits + uint64(k); j.chunks[base].recs[k].phase() {
+			case phaseSucceeded, phaseSkipped:
+				done.Add(i)
+			case phaseFailed:
+				failed.Add(i)
+			default:
+			}
+		}
+	}
+	return done, failed
 }
 
 // ended is every child that has ended, in whatever way.
 func (s *State) ended(j *Job) *sharding.Set {
-	set := j.cancelled.Clone()
-	set.Union(j.depFailed)
-	for _, base := range slices.Sorted(maps.Keys(j.chunks)) {
-		for k := range j.chunks[base].recs {
-			if j.chunks[base].recs[k].phase().terminal() {
-				set.Add(base<<chunkBits + uint64(k))
-			}
-		}
-	}
-	return set
+	done, failed := s.outcomes(j)
+	done.Union(failed)
+	return done
 }
 
 // unstarted is every child that is neither leased nor ended.

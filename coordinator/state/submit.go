@@ -104,12 +104,11 @@ func (s *State) checkSubmit(op *journalv1.Submit) error {
 // and a rerun came between) is left to run.
 func (s *State) takeOver(j *Job, r *journalv1.Reuse) {
 	from := s.jobs[r.GetFromJob()]
-	for k := range r.GetCount() {
-		src, old := from.peek(r.GetFromFirst() + k)
-		if old.phase() != phaseSucceeded && old.phase() != phaseSkipped {
-			continue
-		}
-		i := r.GetFirst() + k
+	done, _ := s.outcomes(from)
+	done.Intersect(sharding.NewSet(sharding.Run{First: r.GetFromFirst(), Count: r.GetCount()}))
+	for o := range done.All() {
+		src, old := from.peek(o)
+		i := r.GetFirst() + o - r.GetFromFirst()
 		c, n, rec := j.rec(i)
 		*rec = old
 		rec.setStart(old.start() + from.Created - j.Created)
@@ -119,7 +118,6 @@ func (s *State) takeOver(j *Job, r *journalv1.Reuse) {
 			why = reason{status: "Done before by job " + from.IDString(), detail: from.IDString()}
 		}
 		rec.reason = j.intern(why.status, why.detail)
-		o := r.GetFromFirst() + k
 		if src.output != nil {
 			c.setOutput(n, src.output[o&(chunkLen-1)])
 		}
