@@ -116,7 +116,6 @@ type Agent struct {
 	busy     int    // slots that run a task
 	lowWater uint64
 	dirty    []*account // open accounts
-	cutting  []*account // closed, and not among the entries yet
 	finished uint64     // indexes finished since the process began
 	urgent   bool
 	seq      uint64

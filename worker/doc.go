@@ -24,7 +24,8 @@
 //     repeated until they are acknowledged, also by the next process with the
 //     same data directory; the coordinator must take a repetition as such. An
 //     index that was handed back starts under the same lease only when it is
-//     granted again after the hand-back was acknowledged.
+//     granted again after the hand-back was acknowledged, or after a Hello
+//     that does not hold it.
 //  2. Results outlive this process: they are in the spool before they are
 //     sent. Nothing is synced to the disk, so they do not outlive the machine
 //     (see package spool). Task output is findable before its result is sent.

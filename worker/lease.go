@@ -58,10 +58,9 @@ type lease struct {
 	unstarted uint64
 	running   int // processes
 	// held is every index that was granted and whose end (result, or handed
-	// back) is not acknowledged: what a repeated grant must not start again.
+	// back) the coordinator is not known to have: what a repeated grant must
+	// not start again.
 	held sharding.Set
-	// away is the part of held that was handed back or preempted.
-	away sharding.Set
 	acc  *account // nil: no news since the last report
 	// dropped: not current any more; nothing of it is reported.
 	dropped bool
@@ -105,27 +104,23 @@ func (a *Agent) grant(g *volleyv1.Grant) {
 			l.need = need(l.job.spec.GetResources())
 		}
 	}
-	// What was handed back and is not acknowledged is handed back once more: the
-	// coordinator will hear of the first time too, and must not take the index
-	// for held then. Everything else that is held is a repetition.
-	again := set.Clone()
-	again.Intersect(&l.away)
-	set.Subtract(&l.held)
+	set.Subtract(&l.held) // a repetition
 	l.held.Union(set)
+	refused := false
 	switch {
 	case l.job == nil:
 		a.log.Error("granted indexes of a job that was never described; handed back", "lease", id, "job", g.GetJob())
-		again.Union(set)
-		set.Reset()
+		refused = true
 	case !a.total.fits(l.need):
 		a.log.Error("granted a task that this node can never hold; handed back", "lease", id, "job", l.job.id)
-		again.Union(set)
-		set.Reset()
+		refused = true
 	case a.stopping:
-		again.Union(set)
+		refused = true
+	}
+	if refused {
+		a.returned(l, set)
 		set.Reset()
 	}
-	a.returned(l, again)
 	if l.running == 0 && l.held.Empty() {
 		delete(a.leases, id)
 		return
@@ -219,7 +214,6 @@ func (a *Agent) returned(l *lease, back *sharding.Set) {
 	if back.Empty() {
 		return
 	}
-	l.away.Union(back)
 	acc := a.account(l)
 	acc.rep.Returned = back.AppendPacked(acc.rep.Returned)
 	a.setUrgent()

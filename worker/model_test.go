@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -64,7 +65,11 @@ func (c *census) Execute(t *Task, r *Result) {
 	c.mu.Unlock()
 }
 
-// model is what a coordinator knows.
+// model is what a coordinator knows. It follows the rules of package
+// coordinator/state, which the worker's tests may not import: results of a
+// repeated report count, the rest of it does not; what a Hello does not hold is
+// never granted again under that lease; what was handed back may be, with or
+// after the acknowledgement of the hand-back or after a Hello.
 type model struct {
 	t        *testing.T
 	rng      *rand.Rand
@@ -73,17 +78,36 @@ type model struct {
 	exec     *census
 	held     map[key]bool
 	finished map[key]int
-	free     map[uint64]*sharding.Set // by lease: not held, never finished
+	free     map[uint64]*sharding.Set // by lease: handed back
 	dropped  map[uint64]bool
-	seq      uint64
+	seq      uint64 // applied
+	seen     uint64 // of this session
+	lastSeq  uint64 // of the Hello
 	next     uint64
+	trace    []string
+}
+
+// note keeps the last messages, for the report of a failure.
+func (m *model) note(who string, message fmt.Stringer) {
+	const most = 50
+	if len(m.trace) == most {
+		m.trace = append(m.trace[:0], m.trace[1:]...)
+	}
+	m.trace = append(m.trace, who+" "+message.String())
+}
+
+func (m *model) send(r *volleyv1.ConnectResponse) {
+	m.t.Helper()
+	m.note("coordinator:", r)
+	m.s.send(r)
 }
 
 func (m *model) connect() {
 	m.t.Helper()
 	m.s = m.c.next()
-	// What the worker does not have goes back; it may have been told of it
-	// when the stream broke.
+	m.note("worker:", m.s.hello)
+	m.seen, m.lastSeq = 0, m.s.hello.GetLastSeq()
+	// What the worker does not have is lost.
 	has := map[key]bool{}
 	for _, h := range m.s.hello.GetHeld() {
 		unfinished, err := sharding.ParsePacked(h.GetUnfinished())
@@ -100,9 +124,10 @@ func (m *model) connect() {
 			m.t.Fatalf("lease %d: %v is both finished and not", h.GetLeaseId(), both.AppendPacked(nil))
 		}
 		for i := range unfinished.All() {
-			has[key{h.GetLeaseId(), i}] = true
-			if m.finished[key{h.GetLeaseId(), i}] > 0 {
-				m.t.Fatalf("lease %d index %d is held although it was reported as finished", h.GetLeaseId(), i)
+			k := key{h.GetLeaseId(), i}
+			has[k] = true
+			if !m.held[k] && !m.dropped[k.lease] {
+				m.t.Fatalf("lease %d index %d is held and was not granted, or came back before", k.lease, i)
 			}
 		}
 		for i := range finished.All() {
@@ -112,10 +137,9 @@ func (m *model) connect() {
 	for k := range m.held {
 		if !has[k] {
 			delete(m.held, k)
-			m.free[k.lease].Add(k.index)
 		}
 	}
-	m.s.send(&volleyv1.ConnectResponse{Welcome: &volleyv1.Welcome{LeaseTtlMs: 30000}, Jobs: []*volleyv1.WorkerJob{jobOf(1, 1<<30, nil)}})
+	m.send(&volleyv1.ConnectResponse{Welcome: &volleyv1.Welcome{LeaseTtlMs: 30000}, Jobs: []*volleyv1.WorkerJob{jobOf(1, 1<<30, nil)}})
 }
 
 // absorb applies the reports that have come.
@@ -126,37 +150,48 @@ func (m *model) absorb() {
 	m.s.seen = len(m.s.messages)
 	m.s.mu.Unlock()
 	for _, x := range messages {
-		r := x.GetReport()
-		if r.GetSeq() <= m.seq {
+		m.note("worker:", x)
+		if r := x.GetReport(); r != nil {
+			m.apply(r)
+		}
+	}
+}
+
+func (m *model) apply(r *volleyv1.Report) {
+	m.t.Helper()
+	m.seen = r.GetSeq()
+	if r.GetSeq() <= m.seq {
+		return
+	}
+	if r.GetSeq() != m.seq+1 {
+		m.t.Fatalf("report %d follows %d", r.GetSeq(), m.seq)
+	}
+	m.seq = r.GetSeq()
+	for _, l := range r.GetLeases() {
+		id := l.GetLeaseId()
+		runs(l.GetFinished(), func(i uint64) {
+			k := key{id, i}
+			m.finished[k]++
+			if m.finished[k] > 1 {
+				m.t.Fatalf("lease %d index %d finished twice", id, i)
+			}
+			if !m.held[k] && !m.dropped[id] {
+				m.t.Fatalf("lease %d index %d finished and was not held", id, i)
+			}
+			delete(m.held, k)
+		})
+		if len(l.GetPreempted()) > 0 {
+			m.t.Fatalf("lease %d: %v preempted although the worker stays", id, l.GetPreempted())
+		}
+		if r.GetSeq() <= m.lastSeq {
 			continue
 		}
-		if r.GetSeq() != m.seq+1 {
-			m.t.Fatalf("report %d follows %d", r.GetSeq(), m.seq)
-		}
-		m.seq = r.GetSeq()
-		for _, l := range r.GetLeases() {
-			id := l.GetLeaseId()
-			runs(l.GetFinished(), func(i uint64) {
-				k := key{id, i}
-				m.finished[k]++
-				if m.finished[k] > 1 {
-					m.t.Fatalf("lease %d index %d finished twice", id, i)
-				}
-				if !m.held[k] && !m.dropped[id] {
-					m.t.Fatalf("lease %d index %d finished and was not held", id, i)
-				}
+		runs(l.GetReturned(), func(i uint64) {
+			if k := (key{id, i}); m.held[k] {
 				delete(m.held, k)
-			})
-			runs(l.GetReturned(), func(i uint64) {
-				if k := (key{id, i}); m.held[k] {
-					delete(m.held, k)
-					m.free[id].Add(i)
-				}
-			})
-			if len(l.GetPreempted()) > 0 {
-				m.t.Fatalf("lease %d: %v preempted although the worker stays", id, l.GetPreempted())
+				m.free[id].Add(i)
 			}
-		}
+		})
 	}
 }
 
@@ -168,7 +203,8 @@ func runs(flat []uint64, f func(i uint64)) {
 	}
 }
 
-func (m *model) ack() *volleyv1.ConnectResponse { return &volleyv1.ConnectResponse{AckedSeq: m.seq} }
+// ack acknowledges what came in this session.
+func (m *model) ack() *volleyv1.ConnectResponse { return &volleyv1.ConnectResponse{AckedSeq: m.seen} }
 
 // grant gives indexes of a lease that are free: fresh ones, handed-back ones,
 // and now and then some that are held already.
@@ -206,21 +242,18 @@ func (m *model) step() {
 		if m.dropped[lease] {
 			return
 		}
-		r := &volleyv1.ConnectResponse{}
-		if m.rng.IntN(2) == 0 {
-			r = m.ack()
-		}
+		r := m.ack()
 		if g := m.grant(lease); g != nil {
 			r.Grants = append(r.Grants, g)
 		}
-		m.s.send(r)
+		m.send(r)
 	case 4, 5:
 		r := &volleyv1.Revoke{LeaseId: lease, Kill: m.rng.IntN(3) == 0}
 		if m.rng.IntN(2) == 0 {
 			first := m.rng.Uint64N(m.next + 1)
 			r.Runs = []uint64{first, 1 + m.rng.Uint64N(50)}
 		}
-		m.s.send(&volleyv1.ConnectResponse{Revokes: []*volleyv1.Revoke{r}})
+		m.send(&volleyv1.ConnectResponse{Revokes: []*volleyv1.Revoke{r}})
 	case 6:
 		if m.rng.IntN(20) == 0 {
 			m.dropped[lease] = true
@@ -229,10 +262,10 @@ func (m *model) step() {
 					delete(m.held, k)
 				}
 			}
-			m.s.send(&volleyv1.ConnectResponse{Revokes: []*volleyv1.Revoke{{LeaseId: lease, Drop: true}}})
+			m.send(&volleyv1.ConnectResponse{Revokes: []*volleyv1.Revoke{{LeaseId: lease, Drop: true}}})
 		}
 	case 7, 8:
-		m.s.send(m.ack())
+		m.send(m.ack())
 	case 9:
 		if m.rng.IntN(4) == 0 {
 			m.s.end <- status.Error(codes.Unavailable, "gone")
@@ -288,6 +321,11 @@ func testModel(t *testing.T, seed uint64) {
 		exec.parallel[l] = 1 + int(l%4)
 		m.free[l] = sharding.NewSet()
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the last messages:\n%s", strings.Join(m.trace, "\n"))
+		}
+	})
 	m.c.start(Config{Executor: exec, Capacity: cpus(5)})
 	m.connect()
 	for range 400 {
@@ -300,7 +338,7 @@ func testModel(t *testing.T, seed uint64) {
 	m.connect()
 	for len(m.held) > 0 {
 		m.absorb()
-		m.s.send(m.ack())
+		m.send(m.ack())
 		if len(m.held) > 0 {
 			m.s.peek(fmt.Sprintf("end of the last %d indexes", len(m.held)))
 		}

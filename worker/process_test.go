@@ -184,11 +184,11 @@ func TestOutcomes(t *testing.T) {
 		{"input path leads out", &volleyv1.JobSpec{Run: "true", Inputs: []*volleyv1.Input{{Path: "../x", Digest: make([]byte, 32)}}}, want{volleyv1.Outcome_OUTCOME_NOT_STARTED, 0, "leads out"}},
 		{"input is not there", &volleyv1.JobSpec{Run: "true", Inputs: []*volleyv1.Input{{Path: "x", Digest: make([]byte, 32)}}}, want{volleyv1.Outcome_OUTCOME_NOT_STARTED, 0, "no such blob"}},
 		{"external input is not there", &volleyv1.JobSpec{Run: "true", Inputs: []*volleyv1.Input{{Path: "x", External: "/no/such/file"}}}, want{volleyv1.Outcome_OUTCOME_NOT_STARTED, 0, "/no/such/file"}},
-		{"results not JSON", &volleyv1.JobSpec{Run: "echo '{{\"a\": NaN}}' > results.json"}, want{0, 0, "JSON has no NaN"}},
+		{"results not JSON", &volleyv1.JobSpec{Run: "echo '{\"a\": NaN}' > results.json"}, want{0, 0, "JSON has no NaN"}},
 		{"results too large", &volleyv1.JobSpec{Run: "head -c 70000 /dev/zero > results.json"}, want{0, 0, "larger than 65536 bytes"}},
 		{"results a pipe", &volleyv1.JobSpec{Run: "mkfifo results.json"}, want{0, 0, "not a regular file"}},
 		{"results a link", &volleyv1.JobSpec{Run: "ln -s /etc/passwd results.json"}, want{0, 0, "symbolic link"}},
-		{"metric no number", &volleyv1.JobSpec{Run: `echo '{{"loss": "low"}}' > results.json`, Metric: &volleyv1.Metric{Name: "loss"}}, want{0, 0, `metric "loss" is no finite number`}},
+		{"metric no number", &volleyv1.JobSpec{Run: `echo '{"loss": "low"}' > results.json`, Metric: &volleyv1.Metric{Name: "loss"}}, want{0, 0, `metric "loss" is no finite number`}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
@@ -204,7 +204,7 @@ func TestResultsFileAndWorkDirectory(t *testing.T) {
 	t.Parallel()
 	x := newSite(t, 2)
 	spec := &volleyv1.JobSpec{
-		Run:    `echo '{{"metrics": {{"loss": 0.'$VOLLEY_INDEX'5}}, "big": 9007199254740993}}' > results.json; test $VOLLEY_INDEX = 0 || echo model > model.bin`,
+		Run:    `echo '{"metrics": {"loss": 0.'${VOLLEY_INDEX}'5}, "big": 9007199254740993}' > results.json; test $VOLLEY_INDEX = 0 || echo model > model.bin`,
 		Metric: &volleyv1.Metric{Name: "loss"},
 	}
 	rows := x.run(spec, 2)

@@ -5,6 +5,7 @@ package worker
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -174,15 +175,75 @@ func TestReturnedIndexStartsOnlyAfterAcknowledgement(t *testing.T) {
 		}
 		return false
 	}
-	s.await("return", isReturn)
-	// Granted before the acknowledgement: handed back once more.
+	m := s.await("return", isReturn)
+	// Granted before the acknowledgement: taken for a repetition.
 	s.send(&volleyv1.ConnectResponse{Grants: []*volleyv1.Grant{grantOf(1, 1, 1, 1)}})
-	m := s.await("second return", isReturn)
 	// Acknowledged in the same message as the grant: taken.
 	s.send(&volleyv1.ConnectResponse{AckedSeq: m.GetReport().GetSeq(), Grants: []*volleyv1.Grant{grantOf(1, 1, 1, 1)}})
 	x.succeed()
-	if y := g.next(); y.index != 1 {
+	y := g.next()
+	if y.index != 1 {
 		t.Errorf("index %d starts, want 1", y.index)
+	}
+	y.succeed()
+	s.await("results", func(m *volleyv1.ConnectRequest) bool {
+		for _, l := range m.GetReport().GetLeases() {
+			if slices.Equal(l.GetFinished(), []uint64{0, 2}) || slices.Equal(l.GetFinished(), []uint64{1, 1}) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// A hand-back is over with the next Hello, acknowledged or not: the repeated
+// report tells of results only, and the acknowledgement of it must not end what
+// was granted again meanwhile.
+func TestReturnedIndexIsGrantedAgainAfterHello(t *testing.T) {
+	t.Parallel()
+	c, g := newCoordinator(t), newGate(t)
+	c.start(Config{Executor: g, Capacity: cpus(1)})
+	s := c.welcomed()
+	s.send(&volleyv1.ConnectResponse{
+		Jobs:   []*volleyv1.WorkerJob{jobOf(1, 100, nil)},
+		Grants: []*volleyv1.Grant{grantOf(1, 1, 0, 3)},
+	})
+	x := g.next()
+	s.send(&volleyv1.ConnectResponse{Revokes: []*volleyv1.Revoke{{LeaseId: 1}}})
+	returned := s.await("return", func(m *volleyv1.ConnectRequest) bool {
+		for _, l := range m.GetReport().GetLeases() {
+			if len(l.GetReturned()) > 0 {
+				return true
+			}
+		}
+		return false
+	}).GetReport().GetSeq()
+	s.end <- status.Error(codes.Unavailable, "gone")
+	s = c.next()
+	if got := s.hello.GetLastSeq(); got < returned {
+		t.Fatalf("last_seq %d, want at least %d", got, returned)
+	}
+	want := []*volleyv1.HeldLease{{LeaseId: 1, Unfinished: []uint64{0, 1}, Running: []uint64{0, 1}}}
+	if diff := cmp.Diff(want, s.hello.GetHeld(), protocmp.Transform()); diff != "" {
+		t.Errorf("hello (-want +got):\n%s", diff)
+	}
+	// The grants come before the acknowledgement, and once more after it.
+	s.send(&volleyv1.ConnectResponse{
+		Welcome: &volleyv1.Welcome{LeaseTtlMs: 30000},
+		Grants:  []*volleyv1.Grant{grantOf(1, 1, 1, 1)},
+	})
+	s.send(&volleyv1.ConnectResponse{AckedSeq: returned, Grants: []*volleyv1.Grant{grantOf(1, 1, 1, 1)}})
+	x.succeed()
+	y := g.next()
+	if y.index != 1 {
+		t.Errorf("index %d starts, want 1", y.index)
+	}
+	y.succeed()
+	s.send(&volleyv1.ConnectResponse{Grants: []*volleyv1.Grant{grantOf(2, 1, 50, 1)}})
+	if z := g.next(); z.lease != 2 {
+		t.Errorf("lease %d index %d starts, want lease 2: the other was granted twice and must run once", z.lease, z.index)
+	} else {
+		z.succeed()
 	}
 }
 

@@ -104,7 +104,6 @@ func (a *Agent) openSpool() error {
 			}
 			l.held.Union(&en.finished)
 			l.held.Union(&en.away)
-			l.away.Union(&en.away)
 			e.ends = append(e.ends, en)
 		}
 		a.entries = append(a.entries, e)
@@ -205,7 +204,7 @@ func (a *Agent) cut() {
 		}
 	}
 	accounts := a.dirty
-	a.dirty, a.cutting = nil, accounts
+	a.dirty = nil
 	for _, acc := range accounts {
 		if acc.lease.acc == acc {
 			acc.lease.acc = nil
@@ -230,7 +229,6 @@ func (a *Agent) cut() {
 		accounts = accounts[n:]
 	}
 	a.mu.Lock()
-	a.cutting = nil
 	a.lowWater = max(uint64(2*slots), low)
 	for _, e := range entries {
 		// A long outage must not fill the memory: later reports are read back
@@ -310,12 +308,11 @@ func (a *Agent) ack(seq uint64) {
 			}
 			l.held.Subtract(&en.finished)
 			l.held.Subtract(&en.away)
-			l.away.Subtract(&en.away)
 		}
 	}
 	for _, e := range acked {
 		for i := range e.ends {
-			a.settle(e.ends[i].lease, !e.ends[i].away.Empty())
+			a.settle(e.ends[i].lease)
 		}
 		// Only what the writer has let go of may be written again.
 		if e.sent {
@@ -328,36 +325,27 @@ func (a *Agent) ack(seq uint64) {
 	a.wake()
 }
 
-// settle drops a lease of which nothing is left. What was handed back more
-// than once stays held until the last time is acknowledged: started before
-// that, it would run here while the coordinator, which reads of the other
-// return, gives it to someone else.
-func (a *Agent) settle(id uint64, wasAway bool) {
-	l := a.leases[id]
-	if l == nil {
-		return
-	}
-	if wasAway {
-		for _, e := range a.entries {
-			for i := range e.ends {
-				if e.ends[i].lease == id {
-					l.away.Union(&e.ends[i].away)
-				}
-			}
-		}
-		for _, accounts := range [2][]*account{a.cutting, a.dirty} {
-			for _, acc := range accounts {
-				if acc.lease == l {
-					// Malformed runs cannot be: the agent wrote them.
-					_ = l.away.AddPacked(acc.rep.GetReturned())
-					_ = l.away.AddPacked(acc.rep.GetPreempted())
-				}
-			}
-		}
-		l.held.Union(&l.away)
-	}
-	if l.held.Empty() && l.running == 0 {
+// settle drops a lease of which nothing is left.
+func (a *Agent) settle(id uint64) {
+	if l := a.leases[id]; l != nil && l.held.Empty() && l.running == 0 {
 		delete(a.leases, id)
+	}
+}
+
+// forgetAway ends the wait for the acknowledgement of what was handed back: a
+// Hello follows that does not hold it, and the repeated reports tell of their
+// results only. The coordinator may have recorded the hand-back and grant the
+// index again, under the same lease, before it acknowledges the repetition.
+func (a *Agent) forgetAway() {
+	for _, e := range a.entries {
+		for i := range e.ends {
+			en := &e.ends[i]
+			if l := a.leases[en.lease]; l != nil && !en.away.Empty() {
+				l.held.Subtract(&en.away)
+				a.settle(en.lease)
+			}
+			en.away.Reset()
+		}
 	}
 }
 

@@ -210,6 +210,7 @@ func (a *Agent) hello() *volleyv1.Hello {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.forgetAway()
 	h.Held, h.LastSeq = a.heldLeases(), a.seq
 	return h
 }
@@ -366,8 +367,8 @@ func (a *Agent) heldLeases() []*volleyv1.HeldLease {
 }
 
 // handle applies one message of the coordinator, in the order that the
-// protocol names; only the acknowledgement goes first, because a grant in the
-// same message may give back what the acknowledged report returned.
+// protocol names. A grant may give again what a report handed back that the
+// same message acknowledges.
 func (a *Agent) handle(s *session, m *volleyv1.ConnectResponse) {
 	a.mu.Lock()
 	if seq := m.GetAckedSeq(); seq > 0 {

@@ -188,7 +188,6 @@ func (a *Agent) record(l *lease, s *slot, t *Task, r *Result) {
 	switch s.verdict {
 	case verdictPreempt:
 		acc.rep.Preempted = append(acc.rep.Preempted, t.Index, t.Count)
-		l.away.AddRange(t.Index, t.Count)
 		a.setUrgent()
 		return
 	case verdictKill:
