@@ -122,9 +122,11 @@ func open(ctx context.Context, c Config, probe keepalive.ServerParameters) (_ *S
 		outer = append(outer, l)
 		s.addr = l.Addr().String()
 	}
-	if s.journal, err = journal.OpenRaft(journal.RaftConfig{Dir: filepath.Join(c.DataDir, "journal"), Logger: c.Logger}); err != nil {
+	raft, err := journal.OpenRaft(journal.RaftConfig{Dir: filepath.Join(c.DataDir, "journal"), Logger: c.Logger})
+	if err != nil {
 		return nil, fmt.Errorf("open the coordinator: %w", err)
 	}
+	s.journal = raft // only now: an interface with a nil in it is not nil
 	// After the journal, whose lock says that no other process lives here:
 	// opening removes half-written blobs, and they might be another's.
 	blobs, err := blob.Open(filepath.Join(c.DataDir, "blobs"))
@@ -315,11 +317,13 @@ func (s *Server) Close() error {
 			s.api.Close()
 			s.dispatch.Close()
 		}
-		if s.conn != nil {
-			_ = s.conn.Close()
-		}
+		// Callers within the process hear why, as others do, before their
+		// connection goes.
 		for _, g := range s.servers {
 			g.Stop()
+		}
+		if s.conn != nil {
+			_ = s.conn.Close()
 		}
 		if s.stop != nil {
 			s.stop()

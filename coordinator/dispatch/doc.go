@@ -22,5 +22,9 @@
 // one goroutine that receives and one that sends. A report blocks its receiver
 // while the engine's inbox is full: that is the back-pressure on workers.
 // Output of tasks travels on the same stream and has credit of its own, so a
-// slow reader of logs never holds up reports.
+// slow reader of logs never holds up reports; one that is too far behind, of a
+// worker that sends more than its credit, is cut off.
+//
+// Every message is a sign of life of its worker. The engine hears of it with
+// reports and heartbeats, and now and then with the rest.
 package dispatch
