@@ -255,6 +255,43 @@ func TestNamedTests(t *testing.T) {
 	}
 }
 
+var variable = regexp.MustCompile("`((?:VOLLEY|AWS_BATCH)_[A-Z_]+)")
+
+// TestNamedVariables wants every variable in the README's table of what a task
+// sees to be in the environment of a task.
+func TestNamedVariables(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## What a task sees\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	named := variable.FindAllStringSubmatch(section, -1)
+	if len(named) < 10 {
+		t.Fatalf("the table names %d variables", len(named))
+	}
+	r := newReader(t, "README.md")
+	for name, content := range map[string]string{
+		"env.yaml": "run: \"env # {records}\"\nmap: {over: rows.csv, shard: {rows: 2}}\n",
+		"one.yaml": "run: \"env # {city}\"\nmap: {over: rows.csv}\n",
+		"rows.csv": "city\nOslo\nLima\n",
+	} {
+		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := r.command("volley run env.yaml >/dev/null && volley logs env:0 && volley run one.yaml -o name >/dev/null; volley logs one:0").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, m := range named {
+		if !regexp.MustCompile(`(?m)^` + m[1] + `[A-Z]*=`).Match(out) {
+			t.Errorf("no task sees %s:\n%s", m[1], out)
+		}
+	}
+}
+
 // do runs one command and compares its output.
 func (r *reader) do(at, command string, want []string) {
 	r.t.Helper()
