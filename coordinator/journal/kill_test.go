@@ -78,8 +78,11 @@ func childAppend(dir string) error {
 			case journal.EventCommitted:
 				for _, r := range ev.Records {
 					n, err := strconv.Atoi(string(r.Data))
-					if err != nil || n != state {
-						return fmt.Errorf("record %q where %d belongs: %v", r.Data, state, err)
+					if err != nil {
+						return fmt.Errorf("record %q where %d belongs: %w", r.Data, state, err)
+					}
+					if n != state {
+						return fmt.Errorf("record %d where %d belongs", n, state)
 					}
 					state++
 					if ev.Own {
@@ -93,7 +96,7 @@ func childAppend(dir string) error {
 			case journal.EventLeading:
 				leading, next, snapped = true, state, state
 			default:
-				return fmt.Errorf("event %v: %v", ev.Kind, ev.Err)
+				return fmt.Errorf("event %v: %w", ev.Kind, ev.Err)
 			}
 		}
 		if !leading {

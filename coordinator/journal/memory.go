@@ -76,7 +76,7 @@ func NewMemory(cfg MemoryConfig) (*Memory, error) {
 	if len(d.snapshot) > 0 {
 		f, n, err := decodeFrame(d.snapshot)
 		if err != nil || n != len(d.snapshot) {
-			return nil, fmt.Errorf("open journal: %w: snapshot: %v", ErrCorrupt, err)
+			return nil, fmt.Errorf("open journal: %w: snapshot: %w", ErrCorrupt, err)
 		}
 		m.restore(f)
 	}

@@ -3,6 +3,7 @@
 package journaltest
 
 import (
+	"errors"
 	"io"
 	"testing"
 	"time"
@@ -24,11 +25,17 @@ type owner struct {
 	leading  bool
 	term     uint64
 	proposed [][]byte // and not delivered as own
+	// restless: leadership lost is no error. lost are the records that it left
+	// undecided or refused, oldest first; what of them was not committed by the
+	// time that it is back never will be, and is proposed again.
+	restless bool
+	lost     [][]byte
 	failed   error
 	events   []journal.EventKind
 }
 
-const patience = 30 * time.Second
+// patience is for one event on a machine that does much else.
+const patience = 60 * time.Second
 
 // open opens the journal and waits until it leads.
 func open(t testing.TB, s Subject) *owner {
@@ -38,7 +45,7 @@ func open(t testing.TB, s Subject) *owner {
 		t.Fatalf("open: %v", err)
 	}
 	t.Cleanup(func() { _ = j.Close() }) // closed already in most tests; its error is tested there
-	o := &owner{t: t, j: j}
+	o := &owner{t: t, j: j, restless: s.Restless}
 	o.until(func() bool { return o.leading })
 	return o
 }
@@ -111,6 +118,9 @@ func (o *owner) handle(ev journal.Event) {
 			}
 			o.state = append(o.state, r)
 			if !ev.Own {
+				if len(o.lost) > 0 && string(o.lost[0]) == string(r.Data) {
+					o.lost = o.lost[1:]
+				}
 				continue
 			}
 			if len(o.proposed) == 0 || string(o.proposed[0]) != string(r.Data) {
@@ -123,9 +133,15 @@ func (o *owner) handle(ev journal.Event) {
 			o.t.Fatalf("leading in term %d, while leading: %v", ev.Term, o.leading)
 		}
 		o.leading, o.term = true, ev.Term
+		for len(o.lost) > 0 && o.tryPropose(o.lost[0]) {
+			o.lost = o.lost[1:]
+		}
 	case journal.EventFollowing:
 		if !o.leading {
 			o.t.Fatal("following without leading")
+		}
+		if o.restless {
+			o.lost = append(o.proposed, o.lost...)
 		}
 		o.leading, o.proposed = false, nil
 	case journal.EventFailed:
@@ -141,10 +157,24 @@ func (o *owner) handle(ev journal.Event) {
 // propose hands over one record and does not wait.
 func (o *owner) propose(data []byte) {
 	o.t.Helper()
-	if err := o.j.Propose(data); err != nil {
-		o.t.Fatalf("propose: %v", err)
+	if len(o.lost) > 0 || !o.tryPropose(data) { // in order
+		o.lost = append(o.lost, data)
 	}
-	o.proposed = append(o.proposed, data)
+}
+
+// tryPropose reports whether the record was accepted.
+func (o *owner) tryPropose(data []byte) bool {
+	o.t.Helper()
+	switch err := o.j.Propose(data); {
+	case err == nil:
+		o.proposed = append(o.proposed, data)
+		return true
+	case o.restless && errors.Is(err, journal.ErrNotLeader):
+		return false
+	default:
+		o.t.Fatalf("propose: %v", err)
+		return false
+	}
 }
 
 // put proposes records and waits until they are committed.
@@ -159,18 +189,28 @@ func (o *owner) put(data ...[]byte) {
 // settle waits until nothing is undecided.
 func (o *owner) settle() {
 	o.t.Helper()
-	o.until(func() bool { return len(o.proposed) == 0 && o.leading })
-	o.poll()
+	o.until(func() bool {
+		o.poll()
+		return len(o.proposed)+len(o.lost) == 0 && o.leading
+	})
 }
 
 // cut takes a snapshot that holds text and returns a function that waits for it.
 func (o *owner) cut(text string) (wait func() error) {
 	o.t.Helper()
-	done := make(chan error, 2)
-	err := o.j.Snapshot(func(w io.Writer) error {
+	return o.cutBy(func(w io.Writer) error {
 		_, err := io.WriteString(w, text)
 		return err
-	}, func(err error) { done <- err })
+	})
+}
+
+func (o *owner) cutBy(write func(io.Writer) error) (wait func() error) {
+	o.t.Helper()
+	done := make(chan error, 2)
+	err := o.j.Snapshot(write, func(err error) { done <- err })
+	for ; o.restless && errors.Is(err, journal.ErrBusy); err = o.j.Snapshot(write, func(err error) { done <- err }) {
+		o.settle()
+	}
 	if err != nil {
 		o.t.Fatalf("snapshot: %v", err)
 	}
