@@ -72,6 +72,19 @@ func (a *app) cancelOne(ctx context.Context, s *session, id, reason string, term
 	if err := do(ctx, id, reason); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.out, "job %s %s\n", id, done)
+	fmt.Fprintf(a.out, "job %s %s%s\n", id, done, a.goingOn(ctx, s, id, terminate))
 	return nil
+}
+
+// goingOn says what a cancel has left running, for who expected it to stop.
+func (a *app) goingOn(ctx context.Context, s *session, id string, terminate bool) string {
+	d, err := s.Job(ctx, client.Ref{ID: id})
+	if err != nil || terminate {
+		return ""
+	}
+	n := d.Job.GetCounts().GetRunning()
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %s still running: `volley cancel --terminate %s` stops what runs", render.Plural(n, "task"), id)
 }

@@ -227,7 +227,7 @@ func childListing(job string) render.Listing[*volleyv1.Child] {
 				}
 				return render.Number(*c.Metric)
 			}},
-			{Name: "MEMORY", Right: true, Wide: true, Cell: last(func(t *volleyv1.Attempt) string { return render.Bytes(t.PeakMemoryBytes) })},
+			{Name: "MEMORY", Right: true, Wide: true, Cell: last(memory)},
 			{Name: "NODE", Wide: true, Cell: last((*volleyv1.Attempt).GetNode)},
 			{Name: "STARTED", Wide: true, Cell: last(func(t *volleyv1.Attempt) string { return render.Time(t.StartedAt) })},
 			{Name: "PARAMETERS", Sparse: true, Cell: func(c *volleyv1.Child) string { return render.Params(c.Params) }},

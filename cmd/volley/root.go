@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -33,6 +34,10 @@ const rootHelp = `Volley runs array jobs, sweeps and maps on your own machines.
 
   volley run sweep.yaml        run a job here, with its state in ./.volley
   volley help jobfile          what a job file may say
+  volley ls                    what has run
+  volley logs 3:17             the output of task 17 of job 3
+  volley results 3 -o csv      one row for each task: parameters, metrics, times
+  volley why 3                 why a job waits, or how it failed
 
 Without --coordinator and VOLLEY_ADDR, commands use the directory .volley of
 the current directory or the nearest one above: they join the process that
@@ -89,7 +94,7 @@ func (a *app) root() *cobra.Command {
 			args := c.Args
 			c.Args = func(cmd *cobra.Command, list []string) error {
 				if err := args(cmd, list); err != nil {
-					return &usageError{err: err, command: cmd.CommandPath()}
+					return &usageError{err: wrongArgs(cmd, list), command: cmd.CommandPath()}
 				}
 				return nil
 			}
@@ -103,6 +108,19 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(jobfileTopic())
 	root.SuggestionsMinimumDistance = 2
 	return root
+}
+
+// wrongArgs says what the command takes: "accepts 1 arg(s), received 0" names
+// neither.
+func wrongArgs(cmd *cobra.Command, args []string) error {
+	_, takes, _ := strings.Cut(cmd.Use, " ")
+	switch {
+	case takes == "":
+		return fmt.Errorf("%s takes no arguments, not %q", cmd.Name(), args[0])
+	case len(args) == 0:
+		return fmt.Errorf("%s wants %s", cmd.Name(), takes)
+	}
+	return fmt.Errorf("%s wants %s, not %d arguments", cmd.Name(), takes, len(args))
 }
 
 // outputFlag adds -o. The formats differ: results has its own.

@@ -117,6 +117,8 @@ func (a *app) run(ctx context.Context, file string, o runOptions) (err error) {
 		if err := r.plan(ctx, sub.Spec); err != nil {
 			return err
 		}
+	} else {
+		fmt.Fprintln(r.say, render.Plural(l.Size, r.noun))
 	}
 	if o.dryRun {
 		return nil

@@ -136,7 +136,7 @@ func dependency(d *volleyv1.Dependency) string {
 
 func commandLine(spec *volleyv1.JobSpec) string {
 	if spec.GetRun() != "" {
-		return render.Truncate(render.Clean(spec.Run), 200)
+		return render.Truncate(strings.Join(strings.Fields(render.Clean(spec.Run)), " "), 200)
 	}
 	words := make([]string, len(spec.GetCommand()))
 	for i, w := range spec.GetCommand() {
@@ -162,6 +162,15 @@ func resources(r *volleyv1.Resources) string {
 	return text
 }
 
+// memory is the peak of an attempt. It is not known of one that took less than
+// the worker itself.
+func memory(t *volleyv1.Attempt) string {
+	if t.PeakMemoryBytes == 0 {
+		return "-"
+	}
+	return render.Bytes(t.PeakMemoryBytes)
+}
+
 func cpus(milli int64) string { return render.Number(float64(milli) / 1000) }
 
 func (a *app) showChild(ref client.Ref, d *volleyv1.JobDetail) error {
@@ -184,7 +193,7 @@ func (a *app) showChild(ref client.Ref, d *volleyv1.JobDetail) error {
 			why = progress.Why(nil, at.Reason, at.StatusReason)
 		}
 		t.Add(fmt.Sprint(at.Attempt), exitCell(at), render.Time(at.StartedAt), render.Duration(time.Duration(at.DurationUs)*time.Microsecond),
-			render.Duration(time.Duration(at.CpuMs)*time.Millisecond), render.Bytes(at.PeakMemoryBytes), at.Node, why)
+			render.Duration(time.Duration(at.CpuMs)*time.Millisecond), memory(at), at.Node, why)
 	}
 	if _, err := fmt.Fprintln(a.out); err != nil {
 		return err

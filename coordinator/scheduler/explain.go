@@ -20,6 +20,9 @@ func Explain(s *state.State, j *state.Job, child *uint64) *volleyv1.ExplainJobRe
 		r.State = j.ChildState(s, *child)
 		what = fmt.Sprintf("child %s:%d", j.IDString(), *child)
 	}
+	if child == nil && j.Counts().GetFailed() > 0 {
+		r.Failures = j.Failures() // of a job that goes on, too: it may be worth stopping
+	}
 	switch r.State {
 	case volleyv1.JobState_JOB_STATE_SUCCEEDED:
 		r.Reason = what + " has succeeded"
@@ -58,7 +61,6 @@ func explainFailure(s *state.State, j *state.Job, child *uint64, what string, r 
 	// rerun repeats the code that was snapshotted: a fix comes with the file.
 	again := fmt.Sprintf("run the mended job file again, or this job as it was with `volley rerun %s --failed`", j.IDString())
 	if child == nil {
-		r.Failures = j.Failures()
 		r.Reason = fmt.Sprintf("%s has failed: %d of %d tasks failed", what, j.Counts().GetFailed(), j.Size)
 		if !j.Array {
 			r.Reason = what + " has failed"
@@ -111,9 +113,13 @@ func firstExample(j *state.Job, g *volleyv1.FailureGroup) (string, bool) {
 	return fmt.Sprintf("%s:%d", j.IDString(), g.GetExamples()[0]), true
 }
 
+// revoked is what a worker says of a task that it was told to stop; the status
+// reason says why.
+const revoked = "revoked by the coordinator"
+
 func describe(status, detail string, exit *int32) string {
 	text := status
-	if detail != "" {
+	if detail != "" && detail != revoked {
 		text += ": " + detail
 	}
 	if exit != nil {

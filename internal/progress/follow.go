@@ -126,9 +126,10 @@ func (f *Follower) look(ctx context.Context, job *volleyv1.Job, now time.Time, l
 	if !best && !failed || now.Before(f.next) && !last {
 		return
 	}
-	f.next = now.Add(extras)
 	ctx, cancel := context.WithTimeout(ctx, extras)
 	defer cancel()
+	// The larger the job, the more the answer costs the coordinator.
+	defer func() { f.next = now.Add(max(extras, 50*time.Since(now))) }()
 	if best {
 		d, err := f.Client.Describe(ctx, false, client.Ref{ID: job.Id, Index: job.Best.Index, Child: job.Array}.String())
 		if err == nil && len(d) == 1 && d[0].Child != nil {
@@ -150,7 +151,7 @@ func (f *Follower) failures(ctx context.Context, job *volleyv1.Job) {
 		return
 	}
 	e, err := f.Client.Explain(ctx, client.Ref{ID: job.Id})
-	if err != nil {
+	if err != nil || len(e.Failures) == 0 {
 		return
 	}
 	f.seen = job.GetCounts().GetFailed()
@@ -203,10 +204,17 @@ func Kind(g *volleyv1.FailureGroup) string {
 // it better.
 const usual = "Essential container in task exited"
 
+// revoked is what a worker says of a task that it was told to stop.
+const revoked = "revoked by the coordinator"
+
 // Why says in words why an attempt failed: the specific reason, the exit code,
 // and the status reason when it is not the usual one.
 func Why(exit *int32, reason, statusReason string) string {
 	var parts []string
+	// Who revoked it says why, in the status reason.
+	if reason == revoked && statusReason != "" && statusReason != usual {
+		reason, statusReason = statusReason, ""
+	}
 	if reason != "" {
 		parts = append(parts, render.Clean(reason))
 	}

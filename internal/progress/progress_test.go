@@ -213,6 +213,8 @@ func TestNoticeAndKind(t *testing.T) {
 		{&volleyv1.FailureGroup{StatusReason: "Cancelled by user"}, "Cancelled by user"},
 		{&volleyv1.FailureGroup{StatusReason: usual}, usual},
 		{&volleyv1.FailureGroup{Reason: `command "trian" not found in PATH`, StatusReason: "Task failed to start"}, `command "trian" not found in PATH, Task failed to start`},
+		{&volleyv1.FailureGroup{Reason: revoked, ExitCode: &code, StatusReason: "Terminated by user"}, "Terminated by user, exit code 1"},
+		{&volleyv1.FailureGroup{Reason: revoked, ExitCode: &code, StatusReason: usual}, "revoked by the coordinator, exit code 1"},
 		{&volleyv1.FailureGroup{}, "no reason was recorded"},
 	} {
 		if got := Kind(tt.g); got != tt.want {
