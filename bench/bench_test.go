@@ -142,8 +142,7 @@ func BenchmarkOneTask(b *testing.B) {
 // process of the job has said so itself, through a pipe: gRPC, the journal on
 // disk, the lease, the fork and the start of the shell are all in it.
 func BenchmarkSubmitToStart(b *testing.B) {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx := b.Context()
 	dir := b.TempDir()
 	in, err := embedded.Open(ctx, embedded.Config{
 		Dir: filepath.Join(dir, ".volley"), Worker: true, Version: "bench", Logger: slog.New(slog.DiscardHandler),
