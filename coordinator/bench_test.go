@@ -3,14 +3,53 @@
 package coordinator
 
 import (
-	"encoding/hex"
 	"fmt"
+	"runtime"
 	"testing"
 
 	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
 )
 
-func digestName(digest []byte) string { return hex.EncodeToString(digest) }
+// TestHugeArray: 10^8 children cost neither memory nor time of their own.
+func TestHugeArray(t *testing.T) {
+	s := start(t, Config{})
+	jobs := volleyv1.NewJobServiceClient(s.Conn())
+	submit(t, s, 1) // what the first submit warms up
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	allocated := func(f func()) uint64 {
+		var a, b runtime.MemStats
+		runtime.ReadMemStats(&a)
+		f()
+		runtime.ReadMemStats(&b)
+		return b.TotalAlloc - a.TotalAlloc
+	}
+	const size, most = 100_000_000, 10 << 20
+	before := heap()
+	var id string
+	if n := allocated(func() { id = submit(t, s, size) }); n > most {
+		t.Errorf("submit allocates %d bytes", n)
+	}
+	if n := allocated(func() {
+		if _, err := jobs.CancelJob(limit(t), &volleyv1.CancelJobRequest{JobId: id}); err != nil {
+			t.Fatal(err)
+		}
+	}); n > most {
+		t.Errorf("cancel allocates %d bytes", n)
+	}
+	if after := heap(); after > before+most {
+		t.Errorf("the heap grew by %d bytes", after-before)
+	}
+	r, err := jobs.DescribeJobs(limit(t), &volleyv1.DescribeJobsRequest{JobIds: []string{id}})
+	if err != nil || r.GetJobs()[0].GetJob().GetCounts().GetFailed() != size {
+		t.Errorf("job is %v, %v", r, err)
+	}
+}
 
 // BenchmarkArray submits and cancels arrays, each durable on the disk.
 func BenchmarkArray(b *testing.B) {

@@ -271,5 +271,3 @@ func wantStatus(t testing.TB, err error, code codes.Code, texts ...string) {
 }
 
 func hold(workertest.Task) workertest.Result { return workertest.Result{Hold: true} }
-
-func value(v float64) *float64 { return &v }

@@ -166,7 +166,10 @@ func TestSubmitTakes(t *testing.T) {
 		"10^18":     array("a", 1e18),
 		"all names": {Name: "a", Run: "echo {x} {index} {attempt} {job} {size} {{}}", Space: sweep("", 1).GetSpace()},
 		"depends": {Name: "a", Command: []string{"true"}, Space: array("", 10).GetSpace(), DependsOn: []*volleyv1.Dependency{
-			{JobId: "ten"}, {JobId: "1:9"}, {JobId: "ten:3"}, {JobId: "1", Type: volleyv1.DependencyType_DEPENDENCY_TYPE_N_TO_N},
+			{JobId: "ten"},
+			{JobId: "1:9"},
+			{JobId: "ten:3"},
+			{JobId: "1", Type: volleyv1.DependencyType_DEPENDENCY_TYPE_N_TO_N},
 			{Type: volleyv1.DependencyType_DEPENDENCY_TYPE_SEQUENTIAL},
 		}},
 		"external": {Name: "a", Command: []string{"true"}, Inputs: []*volleyv1.Input{{Path: "x/y", Digest: make([]byte, 32), External: "/big"}}},

@@ -147,6 +147,32 @@ func TestReportOfOldSession(t *testing.T) {
 	}
 }
 
+// TestCoordinatorRestarts while tasks run: none of them is run again.
+func TestCoordinatorRestarts(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, engine.Options{})
+	job := c.submit(6)
+	w := c.worker(workertest.Options{NodeID: "a", Run: hold})
+	c.until("4 run", func(s *state.State) bool { return s.Job(job).Counts().GetRunning() == 4 })
+	c.restart()
+	w.Finish(job, 0, workertest.Result{}) // while nobody listens
+	c.connect(w)
+	for i := uint64(1); i < 6; i++ {
+		c.until("it runs", func(s *state.State) bool {
+			return s.Job(job).ChildState(s, i) == volleyv1.JobState_JOB_STATE_RUNNING
+		})
+		w.Finish(job, i, workertest.Result{})
+	}
+	if j := c.ended(job); j.GetCounts().GetSucceeded() != 6 || j.GetFinishedAttempts() != 6 || j.GetLostAttempts() != 0 {
+		t.Errorf("job is %v", j)
+	}
+	for i := range uint64(6) {
+		if n := w.Runs(job, i); n != 1 {
+			t.Errorf("index %d was run %d times", i, n)
+		}
+	}
+}
+
 func TestOlderEpochIsRefused(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, engine.Options{})

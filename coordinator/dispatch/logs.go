@@ -30,7 +30,7 @@ type logReader struct {
 // maxWaiting is how much a worker that does not keep to its credit may send
 // ahead of a slow reader. Refusing to receive would hold up its reports, and
 // keeping everything would fill the coordinator's memory.
-const maxWaiting = 64 * logWindow
+const maxWaiting = 8 * logWindow
 
 var errAhead = status.Errorf(codes.ResourceExhausted,
 	"the reader is more than %d MiB of output behind: read the end only (tail), or read faster", maxWaiting>>20)

@@ -17,7 +17,7 @@ import (
 // random while jobs run. Each index is recorded once.
 func TestWorkersComeAndGo(t *testing.T) {
 	t.Parallel()
-	const workers, jobs, size = 8, 4, 2000
+	const workers, jobs, size = 6, 3, 600
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	// Short, so that leases of workers that stay away run out within the test.
