@@ -36,8 +36,12 @@ func (o Options) withDefaults() Options {
 // Scheduler plans. It is not safe for concurrent use. What it remembers is
 // only which classes found no room; forgetting it costs time, nothing else.
 type Scheduler struct {
-	opts    Options
-	blocked map[state.ClassKey]bool
+	opts  Options
+	round uint64
+	// blocked is the round in which the class last found no room. It counts only
+	// if that was the last one: while a class has no work nobody notes the room
+	// that comes free, and when it has work again all workers are looked at.
+	blocked map[state.ClassKey]uint64
 	// held is the worker kept for heldFor, the first class that found no room;
 	// 0: none.
 	held    uint32
@@ -46,7 +50,7 @@ type Scheduler struct {
 
 // New makes a scheduler.
 func New(o Options) *Scheduler {
-	return &Scheduler{opts: o.withDefaults(), blocked: map[state.ClassKey]bool{}}
+	return &Scheduler{opts: o.withDefaults(), round: 1, blocked: map[state.ClassKey]uint64{}}
 }
 
 // Emit applies a decision to the state that Plan is looking at.
@@ -58,6 +62,7 @@ type Emit func(*journalv1.Entry)
 // little to give is looked at again when they turn out to be slow.
 func (p *Scheduler) Plan(s *state.State, all bool, emit Emit) {
 	dirty := s.TakeDirtyWorkers()
+	p.round++
 	if all {
 		clear(p.blocked)
 		dirty = dirty[:0]
@@ -68,6 +73,9 @@ func (p *Scheduler) Plan(s *state.State, all bool, emit Emit) {
 		}
 	}
 	r := round{p: p, s: s, emit: emit, dirty: dirty}
+	if p.held != 0 && !slices.ContainsFunc(s.Classes(), func(c *state.Class) bool { return c.Key == p.heldFor }) {
+		r.unhold() // it was cancelled, or is at its concurrency
+	}
 	for _, c := range r.order() {
 		r.class(c)
 	}
@@ -91,6 +99,8 @@ type round struct {
 	dirty []uint32
 	// barriers are the shapes of classes that found no room so far.
 	barriers []state.Shape
+	// passed: the class that a worker is kept for has had its turn.
+	passed bool
 }
 
 // order lists the classes by priority, then by the age of their oldest job.
@@ -104,9 +114,14 @@ func (r *round) order() []*state.Class {
 
 func (r *round) class(c *state.Class) {
 	key := c.Key
-	if r.p.blocked[key] {
+	r.passed = r.passed || r.p.held != 0 && r.p.heldFor == key
+	if r.p.blocked[key] == r.p.round-1 {
 		for _, num := range r.dirty {
 			r.worker(c, r.s.Worker(num))
+		}
+		if r.p.held != 0 && !r.passed {
+			// It may have become older than the class that passed it over.
+			r.worker(c, r.s.Worker(r.p.held))
 		}
 	} else {
 		for _, w := range r.s.Workers() {
@@ -118,13 +133,25 @@ func (r *round) class(c *state.Class) {
 	}
 	if len(c.Jobs()) == 0 {
 		delete(r.p.blocked, key)
+		if r.p.held != 0 && r.p.heldFor == key {
+			r.unhold()
+		}
 		return
 	}
-	r.p.blocked[key] = true
+	r.p.blocked[key] = r.p.round
 	if len(r.barriers) == 0 {
 		r.reserve(key)
 	}
 	r.barriers = append(r.barriers, key.Shape)
+}
+
+// unhold gives the kept worker to the classes behind. They passed it over and
+// wait for a change of it, which the end of the wait of another class is not.
+func (r *round) unhold() {
+	if !slices.Contains(r.dirty, r.p.held) {
+		r.dirty = append(r.dirty, r.p.held)
+	}
+	r.p.held = 0
 }
 
 // reserve keeps for a class the worker that is nearest to having room for it,
@@ -134,7 +161,10 @@ func (r *round) reserve(key state.ClassKey) {
 	if r.p.held != 0 && r.p.heldFor == key && r.s.Worker(r.p.held).Status == state.NodeReady {
 		return
 	}
-	r.p.held, r.p.heldFor = 0, key
+	if r.p.held != 0 {
+		r.unhold()
+	}
+	r.p.heldFor, r.passed = key, true
 	most := int64(-1)
 	for _, w := range r.s.Workers() {
 		if w.Status == state.NodeReady && w.Capacity.Fits(key.Shape) > 0 && w.Free().CPUMilli > most {
@@ -145,7 +175,10 @@ func (r *round) reserve(key state.ClassKey) {
 
 // worker gives jobs of the class to one worker while there is room.
 func (r *round) worker(c *state.Class, w *state.Worker) {
-	if w.Status != state.NodeReady || w.Num == r.p.held && c.Key != r.p.heldFor {
+	// The kept worker is closed to classes behind the one that it is kept for.
+	// One before it may be older than all: skipped as well, it would wait beside
+	// an idle node for the next full look.
+	if w.Status != state.NodeReady || w.Num == r.p.held && c.Key != r.p.heldFor && r.passed {
 		return
 	}
 	for {
