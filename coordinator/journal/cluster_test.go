@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/raft"
 
 	"github.com/volley-batch/volley/coordinator/journal"
@@ -157,4 +158,139 @@ func TestRaftClusterConformance(t *testing.T) {
 			Elect:  func(journal.Journal) { c.separate("a", false) },
 		}
 	})
+}
+
+// TestFollowerGetsSnapshot has the leader drop what a follower lacks while that
+// is away: it gets the snapshot instead, and then the records behind it.
+func TestFollowerGetsSnapshot(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.trailing = 1
+	c.follow("b")
+	t.Cleanup(func() {
+		for _, s := range c.stops {
+			s()
+		}
+	})
+	// The machine may take the leadership at any time, so what was committed
+	// counts, and not who asked for it.
+	a, err := c.open("a", 100*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() }) // its error is tested elsewhere
+	leader := &counter{j: a}
+	leader.commit(t, 100)
+
+	late, err := c.open("c", 1500*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	follower := &counter{j: late}
+	follower.until(t, func() bool { return len(follower.records) > 0 })
+	if follower.records[0].Index != leader.records[0].Index {
+		t.Fatalf("the follower begins with record %d, the leader with %d", follower.records[0].Index, leader.records[0].Index)
+	}
+	had := follower.last()
+	if err := late.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	leader.commit(t, 200)
+	at := leader.cut(t, "the state")
+	leader.commit(t, 50)
+
+	if late, err = c.open("c", 1500*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = late.Close() })
+	follower = &counter{j: late}
+	follower.until(t, func() bool { return follower.last() >= leader.last() })
+	if follower.snapshot != "the state" || follower.restored != at || at <= had {
+		t.Fatalf("restored %q of %d, want the leader's of %d; it had record %d", follower.snapshot, follower.restored, at, had)
+	}
+	var want []journal.Record
+	for _, r := range leader.records {
+		if r.Index > at {
+			want = append(want, r)
+		}
+	}
+	if d := cmp.Diff(want, follower.records); d != "" || len(want) < 50 {
+		t.Fatalf("%d records behind the snapshot (-leader +follower):\n%s", len(want), d)
+	}
+}
+
+// counter takes the events of a node that may win and lose the leadership.
+type counter struct {
+	j        journal.Journal
+	leading  bool
+	records  []journal.Record // since the snapshot
+	restored uint64
+	snapshot string
+}
+
+func (c *counter) last() uint64 {
+	if n := len(c.records); n > 0 {
+		return c.records[n-1].Index
+	}
+	return c.restored
+}
+
+func (c *counter) until(t *testing.T, ok func() bool) {
+	t.Helper()
+	for !ok() {
+		switch ev := await(t, c.j); ev.Kind {
+		case journal.EventRestore:
+			b, err := io.ReadAll(ev.Snapshot)
+			if err = errors.Join(err, ev.Snapshot.Close()); err != nil {
+				t.Fatal(err)
+			}
+			c.snapshot, c.restored, c.records = string(b), ev.Index, nil
+		case journal.EventCommitted:
+			c.records = append(c.records, ev.Records...)
+		case journal.EventLeading:
+			c.leading = true
+		case journal.EventFollowing:
+			c.leading = false
+		case journal.EventFailed:
+			t.Fatal(ev.Err)
+		}
+	}
+}
+
+// commit commits n records more.
+func (c *counter) commit(t *testing.T, n int) {
+	t.Helper()
+	for goal := len(c.records) + n; len(c.records) < goal; {
+		c.until(t, func() bool { return c.leading })
+		before := len(c.records)
+		if err := c.j.Propose([]byte{byte(goal)}); errors.Is(err, journal.ErrNotLeader) {
+			c.until(t, func() bool { return !c.leading })
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		c.until(t, func() bool { return !c.leading || len(c.records) > before })
+	}
+}
+
+// cut takes a snapshot and returns what it stands for.
+func (c *counter) cut(t *testing.T, text string) uint64 {
+	t.Helper()
+	done := make(chan error, 1)
+	for {
+		err := c.j.Snapshot(func(w io.Writer) error {
+			_, err := io.WriteString(w, text)
+			return err
+		}, func(err error) { done <- err })
+		if err == nil {
+			err = <-done
+		}
+		if !errors.Is(err, journal.ErrBusy) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c.last()
+		}
+		c.commit(t, 1)
+	}
 }

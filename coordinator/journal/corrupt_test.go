@@ -5,6 +5,7 @@ package journal_test
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -132,8 +133,6 @@ func TestBitFlips(t *testing.T) {
 	t.Parallel()
 	dir, want := sample(t, true)
 	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
 	page := os.Getpagesize()
 	for _, tt := range []struct {
 		file     string
@@ -147,29 +146,33 @@ func TestBitFlips(t *testing.T) {
 		{snapshotFile(t, dir, "meta.json"), 15, 0, 0},
 		{"FORMAT", 8, 0, 0},
 	} {
-		refused := 0
-		for range tt.flips {
-			var bit int
-			flipped := func(b []byte) []byte {
-				to := tt.to
-				if to == 0 {
-					to = len(b)
+		t.Run(fmt.Sprintf("file=%s/from=%d", filepath.Base(tt.file), tt.from), func(t *testing.T) {
+			t.Parallel()
+			rng := rand.New(rand.NewPCG(seed, uint64(tt.from)))
+			refused := 0
+			for range tt.flips {
+				var bit int
+				flipped := func(b []byte) []byte {
+					to := tt.to
+					if to == 0 {
+						to = len(b)
+					}
+					bit = tt.from*8 + rng.IntN((to-tt.from)*8)
+					b[bit/8] ^= 1 << (bit % 8)
+					return b
 				}
-				bit = tt.from*8 + rng.IntN((to-tt.from)*8)
-				b[bit/8] ^= 1 << (bit % 8)
-				return b
+				if damage(t, dir, want, tt.file, flipped) {
+					refused++
+				}
+				if t.Failed() {
+					t.Fatalf("seed %d: bit %d of %s", seed, bit, tt.file)
+				}
 			}
-			if damage(t, dir, want, tt.file, flipped) {
-				refused++
+			t.Logf("%s: %d of %d flips refused, the others harmless", tt.file, refused, tt.flips)
+			if refused == 0 || (tt.to > 0 && refused < tt.flips) {
+				t.Fatalf("seed %d, %s: %d of %d flips were noticed", seed, tt.file, refused, tt.flips)
 			}
-			if t.Failed() {
-				t.Fatalf("bit %d of %s", bit, tt.file)
-			}
-		}
-		t.Logf("%s: %d of %d flips refused, the others harmless", tt.file, refused, tt.flips)
-		if refused == 0 || (tt.to > 0 && refused < tt.flips) {
-			t.Fatalf("%s: %d of %d flips were noticed", tt.file, refused, tt.flips)
-		}
+		})
 	}
 }
 
