@@ -13,6 +13,7 @@ import (
 
 	"github.com/volley-batch/volley/client"
 	"github.com/volley-batch/volley/internal/progress"
+	"github.com/volley-batch/volley/internal/render"
 	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
 )
 
@@ -137,5 +138,5 @@ func (a *app) reportOf(ctx context.Context, s *session, job *volleyv1.Job, noun 
 
 // reached says how far an interrupted job came.
 func reached(j *volleyv1.Job) string {
-	return fmt.Sprintf("%d of %d done", j.GetCounts().GetSucceeded(), j.GetSize())
+	return fmt.Sprintf("%s of %s done", render.Count(j.GetCounts().GetSucceeded()), render.Count(j.GetSize()))
 }

@@ -36,7 +36,7 @@ func (l *Live) Update(s State, now time.Time) {
 	var b strings.Builder
 	l.title(&b, s, now, width)
 	l.bar(&b, s, width)
-	l.print(&b, append([]segment{{text: "  "}}, status(s, &l.meter)...), width)
+	l.print(&b, fitting(append([]segment{{text: "  "}}, status(s, &l.meter)...), width), width)
 	if s.Wait.GetReason() != "" && !s.Stopping {
 		// Whole, however narrow the terminal is: a cut reason is none.
 		for _, line := range append(wrap(render.Clean(s.Wait.Reason), width-2), wrap(render.Clean(s.Wait.Remedy), width-2)...) {
@@ -56,13 +56,13 @@ func (l *Live) Update(s State, now time.Time) {
 
 func (l *Live) title(b *strings.Builder, s State, now time.Time, width int) {
 	j := s.Job
-	line := []segment{{text: render.Clean(j.Name), paint: l.Style.Bold}, {text: "  job " + j.Id, paint: l.Style.Dim}}
+	rest := "  job " + j.Id + "  " + strings.ToLower(render.Enum(j.State))
 	if j.StartedAt > 0 {
-		line = append(line, segment{text: "  " + render.Duration(max(0, now.Sub(time.UnixMilli(j.StartedAt))).Truncate(time.Second)), paint: l.Style.Dim})
-	} else {
-		line = append(line, segment{text: "  " + strings.ToLower(render.Enum(j.State)), paint: l.Style.Dim})
+		rest = "  job " + j.Id + "  " + render.Duration(max(0, now.Sub(time.UnixMilli(j.StartedAt))).Truncate(time.Second))
 	}
-	l.print(b, line, width)
+	// A long name gives way: the number is what every command takes.
+	name := render.Truncate(render.Clean(j.Name), max(width-render.Width(rest), 1))
+	l.print(b, []segment{{text: name, paint: l.Style.Bold}, {text: rest, paint: l.Style.Dim}}, width)
 }
 
 // bar draws succeeded, failed and running parts, and the percentage.
@@ -89,6 +89,17 @@ func (l *Live) bar(b *strings.Builder, s State, width int) {
 		// Rounded down: 100 % means all.
 		{text: fmt.Sprintf("%4d%%", int(float64(finished(c))/size*100))},
 	}, width)
+}
+
+// fitting leaves out the last segments, whole: half a number is a wrong one.
+func fitting(line []segment, width int) []segment {
+	used := 0
+	for i, s := range line {
+		if used += render.Width(s.text); used > width && i > 1 {
+			return line[:i]
+		}
+	}
+	return line
 }
 
 // print writes one line, cut to the width.

@@ -272,3 +272,24 @@ func FuzzParseJSON(f *testing.F) {
 		}
 	})
 }
+
+// No line of a table may be wider than it is told, however cells are aligned.
+func TestTableWidth(t *testing.T) {
+	t.Parallel()
+	for _, right := range [][]bool{nil, {true, true, true}, {false, true, true}} {
+		table := Table{Header: []string{"NAME", "LEARNING", "OPTIMIZER"}, Right: right}
+		table.Add("a", "0.1", "adam")
+		table.Add("学学学", "0.00026827", "sgd with momentum")
+		for table.MaxWidth = 1; table.MaxWidth < 50; table.MaxWidth++ {
+			var b strings.Builder
+			if err := table.Write(&b); err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(b.String()) {
+				if w := Width(strings.TrimSuffix(line, "\n")); w > table.MaxWidth {
+					t.Errorf("%d cells of %d: %q", w, table.MaxWidth, line)
+				}
+			}
+		}
+	}
+}

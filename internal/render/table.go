@@ -60,6 +60,15 @@ func (t *Table) Write(w io.Writer) error {
 			}
 		}
 	}
+	if t.MaxWidth > 0 {
+		// Before cells are aligned: a cell that is pushed to the right of its
+		// column would be cut by what is left of the line without the blanks.
+		start := 0
+		for i := range widths {
+			widths[i] = max(min(widths[i], t.MaxWidth-start), 0)
+			start += widths[i] + 2
+		}
+	}
 	var b strings.Builder
 	t.line(&b, head, widths)
 	for _, row := range t.rows {
@@ -70,25 +79,20 @@ func (t *Table) Write(w io.Writer) error {
 }
 
 func (t *Table) line(b *strings.Builder, row []cell, widths []int) {
-	used := 0
 	pending := 0 // blanks that are written only when something follows
 	for i := range widths {
 		var c cell
 		if i < len(row) {
 			c = row[i]
 		}
-		text, pad := c.text, 0
-		if t.MaxWidth > 0 {
-			text = Truncate(text, t.MaxWidth-used-pending)
-		}
-		pad = widths[i] - Width(text)
+		text := Truncate(c.text, widths[i])
+		pad := widths[i] - Width(text)
 		if i < len(t.Right) && t.Right[i] {
 			pending += pad
 			pad = 0
 		}
 		if text != "" {
 			b.WriteString(strings.Repeat(" ", pending))
-			used += pending + Width(text)
 			pending = 0
 			if c.paint != nil {
 				text = c.paint(text)
