@@ -97,6 +97,8 @@ var layers = []layer{
 	},
 	{folder: "worker/runner", allow: []string{"proto", "internal"}, apart: true, reason: "one concern each: the agent wires them"},
 	{folder: "worker/output", allow: []string{"proto", "internal"}, apart: true, reason: "one concern each: the agent wires them"},
+	{folder: "worker/spool", allow: []string{"proto", "internal"}, apart: true, reason: "one concern each: the agent wires them"},
+	{folder: "worker/stage", allow: []string{"proto", "internal"}, apart: true, reason: "one concern each: the agent wires them"},
 	{folder: "worker/gpu", allow: []string{"proto", "internal"}, apart: true, reason: "one concern each: the agent wires them"},
 	{folder: "worker/checkpoint", allow: []string{"proto", "internal"}, apart: true, reason: "one concern each: the agent wires them"},
 	{folder: "worker/spot", allow: []string{"proto", "internal"}, apart: true, reason: "one concern each: the agent wires them"},
@@ -105,7 +107,7 @@ var layers = []layer{
 		folder: "worker",
 		allow: []string{
 			"proto", "sharding", "internal",
-			"worker/runner", "worker/output", "worker/gpu", "worker/checkpoint", "worker/spot", "worker/limit",
+			"worker/runner", "worker/output", "worker/spool", "worker/stage", "worker/gpu", "worker/checkpoint", "worker/spot", "worker/limit",
 		},
 		reason: "a worker speaks the protocol; code shared with the coordinator would hide what is not in it",
 	},
@@ -117,6 +119,10 @@ var layers = []layer{
 		},
 		tests:  []string{"client", "worker"},
 		reason: "the server wires the coordinator; workers and clients reach it through the wire only",
+	},
+	{
+		folder: "internal/agree", tests: []string{"proto", "client", "coordinator", "worker"},
+		reason: "it holds coordinator and worker against each other from outside, as they are",
 	},
 	{
 		folder: "internal/e2e", allow: []string{"proto", "internal", "client"},
