@@ -102,6 +102,7 @@ type Core struct {
 
 	seen     map[string]liveness
 	lastFull time.Time
+	lastTick time.Time
 	purgeAt  time.Time
 }
 
@@ -203,7 +204,7 @@ func (c *Core) lead(now time.Time) {
 	if c.state.ClusterID() == "" {
 		c.Do(now, &journalv1.Entry{Op: &journalv1.Entry_Init{Init: &journalv1.Init{ClusterId: c.clusterID}}}, nil)
 	}
-	c.purgeAt = now
+	c.purgeAt, c.lastTick = now, now
 	c.lastFull = time.Time{}
 }
 
@@ -327,6 +328,7 @@ func (c *Core) Tick(now time.Time) {
 	if !c.leading || c.wantCut {
 		return
 	}
+	c.forgive(now)
 	for _, w := range c.state.Workers() {
 		l, ok := c.seen[w.NodeID()]
 		if !ok || now.Sub(l.at) < c.opts.WorkerLease {
@@ -342,6 +344,24 @@ func (c *Core) Tick(now time.Time) {
 	if !now.Before(c.purgeAt) {
 		c.purgeAt = now.Add(time.Second)
 		c.purge(now)
+	}
+}
+
+// forgive takes the time in which this process did not run, stopped or starved,
+// off the silence of workers: what they said waits in its sockets. Counted, it
+// would give up every worker of the cluster for lost at once, and run all their
+// tasks again.
+func (c *Core) forgive(now time.Time) {
+	gap := now.Sub(c.lastTick)
+	c.lastTick = now
+	if gap < 2*fullPlan {
+		return
+	}
+	for node, l := range c.seen {
+		if l.at = l.at.Add(gap); l.at.After(now) {
+			l.at = now
+		}
+		c.seen[node] = l
 	}
 }
 
@@ -390,7 +410,16 @@ func (c *Core) Flush(now time.Time) error {
 			return err
 		}
 	}
-	return c.cut()
+	wanted := c.wantCut
+	if err := c.cut(); err != nil {
+		return err
+	}
+	if wanted && !c.wantCut {
+		// Nothing was planned while the state came to rest for the snapshot, and
+		// nobody may wake the loop before the next tick.
+		return c.Flush(now)
+	}
+	return nil
 }
 
 func (c *Core) propose() error {
