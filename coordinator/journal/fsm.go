@@ -83,7 +83,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			flush()
 			j.mu.Unlock()
 			j.fail(fmt.Errorf("record %d in %s: %w", l.Index, j.store.path, err))
-			return make([]any, len(logs))
+			return j.noAnswers(len(logs))
 		}
 		if kind == extClaim {
 			flush()
@@ -108,7 +108,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	}
 	flush()
 	for j.bytes > j.cfg.maxWaiting && !j.closed && (j.snap == nil || j.snap.fixed) {
-		wait := j.space
+		wait := j.waitSpace()
 		j.mu.Unlock()
 		select {
 		case <-wait:
@@ -117,7 +117,16 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		j.mu.Lock()
 	}
 	j.mu.Unlock()
-	return make([]any, len(logs))
+	return j.noAnswers(len(logs))
+}
+
+// noAnswers returns n times nil. raft takes them out before it calls again, and
+// always from one goroutine, so the array serves for ever.
+func (j *Raft) noAnswers(n int) []any {
+	if n > len(j.answers) {
+		j.answers = make([]any, n)
+	}
+	return j.answers[:n]
 }
 
 // Restore implements raft.FSM: the leader sent a snapshot. It returns when the

@@ -11,7 +11,7 @@ type queue struct {
 	events []Event
 	bytes  int // of records in events
 	ready  chan struct{}
-	// space is closed, and made anew, when bytes falls.
+	// space is closed when bytes falls; nil while nobody waits for that.
 	space chan struct{}
 
 	delivered         uint64 // index of the last record or snapshot taken
@@ -21,7 +21,7 @@ type queue struct {
 }
 
 func newQueue() queue {
-	return queue{ready: make(chan struct{}, 1), space: make(chan struct{})}
+	return queue{ready: make(chan struct{}, 1)}
 }
 
 func (q *queue) push(ev Event) {
@@ -47,8 +47,13 @@ func (q *queue) pop() (Event, bool) {
 	}
 	ev := q.events[0]
 	q.events[0] = Event{}
-	if q.events = q.events[1:]; len(q.events) == 0 {
-		q.events = nil // let go of the array
+	switch {
+	case len(q.events) > 1:
+		q.events = q.events[1:]
+	case cap(q.events) > 64:
+		q.events = nil // let go of a large array
+	default:
+		q.events = q.events[:0]
 	}
 	switch ev.Kind {
 	case EventCommitted:
@@ -60,11 +65,26 @@ func (q *queue) pop() (Event, bool) {
 		q.records += uint64(len(ev.Records))
 		q.size += uint64(n)
 		q.delivered, q.deliveredTerm = ev.Records[len(ev.Records)-1].Index, ev.Term
-		close(q.space)
-		q.space = make(chan struct{})
+		q.freed()
 	case EventRestore:
 		q.delivered, q.deliveredTerm = ev.Index, ev.Term
 		q.records0, q.size0 = q.records, q.size
 	}
 	return ev, true
+}
+
+// waitSpace returns what is closed when bytes falls next.
+func (q *queue) waitSpace() <-chan struct{} {
+	if q.space == nil {
+		q.space = make(chan struct{})
+	}
+	return q.space
+}
+
+// freed wakes who waits for space.
+func (q *queue) freed() {
+	if q.space != nil {
+		close(q.space)
+		q.space = nil
+	}
 }

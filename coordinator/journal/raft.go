@@ -127,6 +127,7 @@ type Raft struct {
 	// What raft has applied; written by the FSM only.
 	epoch   epoch  // of the newest claim in the log
 	applied uint64 // last record or snapshot emitted
+	answers []any  // see noAnswers
 
 	// Leadership. claim is the nonce of the claim that this node waits for, 0 if
 	// none. leading and lead are as emitted, owner is the epoch as delivered:

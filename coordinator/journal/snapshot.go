@@ -80,8 +80,7 @@ func (j *Raft) Snapshot(write func(io.Writer) error, done func(error)) error {
 		return ErrEmpty
 	}
 	j.snap = &snapshot{head: snapshotHead{index: j.delivered, term: j.deliveredTerm}, write: write, done: done}
-	close(j.space) // an FSM that waits for Next would never see it
-	j.space = make(chan struct{})
+	j.freed() // an FSM that waits for Next would never see it
 	records, size := j.records, j.size
 	j.wg.Add(1)
 	go j.runSnapshot(j.snap, records, size)

@@ -152,7 +152,8 @@ func (s *store) GetLog(index uint64, log *raft.Log) error {
 			return fmt.Errorf("%w: record %d: %w", ErrCorrupt, index, err)
 		}
 		n := len(log.Extensions) - crcSize
-		if log.Index != index || n < 0 || binary.LittleEndian.Uint32(log.Extensions[n:]) != logSum(log, log.Extensions[:n]) {
+		var head logHead
+		if log.Index != index || n < 0 || binary.LittleEndian.Uint32(log.Extensions[n:]) != head.sum(log, log.Extensions[:n]) {
 			return fmt.Errorf("%w: record %d: checksum does not match", ErrCorrupt, index)
 		}
 		log.Extensions = log.Extensions[:n:n]
@@ -180,11 +181,18 @@ func (s *store) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{l
 // between goroutines, and an in-memory transport between nodes.
 func (s *store) StoreLogs(logs []*raft.Log) error {
 	copies, ptrs := make([]raft.Log, len(logs)), make([]*raft.Log, len(logs))
+	size := 0
+	for _, l := range logs {
+		size += len(l.Extensions) + crcSize
+	}
+	exts := make([]byte, 0, size) // of all, one behind the other
+	var head logHead              // escapes: one for all
 	for i, l := range logs {
 		copies[i], ptrs[i] = *l, &copies[i]
-		ext := make([]byte, len(l.Extensions), len(l.Extensions)+crcSize)
-		copy(ext, l.Extensions)
-		copies[i].Extensions = binary.LittleEndian.AppendUint32(ext, logSum(l, l.Extensions))
+		start := len(exts)
+		exts = append(exts, l.Extensions...)
+		exts = binary.LittleEndian.AppendUint32(exts, head.sum(l, l.Extensions))
+		copies[i].Extensions = exts[start:len(exts):len(exts)]
 	}
 	s.syncs.Add(1)
 	return s.do("write", func() error { return s.bolt.StoreLogs(ptrs) })
@@ -255,8 +263,10 @@ func (s *store) Close() error {
 	return protect(s.bolt.Close)
 }
 
-func logSum(l *raft.Log, ext []byte) uint32 {
-	var b [17]byte
+// logHead is scratch space for what a checksum covers beside the bytes.
+type logHead [17]byte
+
+func (b *logHead) sum(l *raft.Log, ext []byte) uint32 {
 	binary.LittleEndian.PutUint64(b[:], l.Index)
 	binary.LittleEndian.PutUint64(b[8:], l.Term)
 	b[16] = byte(l.Type)
