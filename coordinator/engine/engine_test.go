@@ -16,13 +16,13 @@ import (
 )
 
 // start runs an engine in a bubble; the bubble fails when a goroutine is left.
-func start(t *testing.T, hold bool) (e *Engine, mem *journal.Memory, stop func() error) {
+func start(t *testing.T, hold bool) (*Engine, *journal.Memory, func() error) {
 	t.Helper()
 	mem, err := journal.NewMemory(journal.MemoryConfig{Hold: hold})
 	if err != nil {
 		t.Fatal(err)
 	}
-	e = New(Config{Journal: mem, ClusterID: "test", Release: func(*state.State, []state.Effect) {}})
+	e := New(Config{Journal: mem, ClusterID: "test", Release: func(*state.State, []state.Effect) {}})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- e.Run(ctx) }()

@@ -35,7 +35,7 @@ func TestExplain(t *testing.T) {
 			c.node("a", 4)
 			id := c.job(3, &volleyv1.JobSpec{Concurrency: 1})
 			c.plan(false)
-			return id, ptr(2)
+			return id, new(uint64(2))
 		}, "LIMIT"},
 		{"priority", func(c *cluster) (uint64, *uint64) {
 			c.node("a", 1)
@@ -57,20 +57,20 @@ func TestExplain(t *testing.T) {
 		}, "DEPENDENCY"},
 		{"child dependency", func(c *cluster) (uint64, *uint64) {
 			dep := c.job(3, nil)
-			return submit(c, &journalv1.Submit{Size: 1, Spec: &volleyv1.JobSpec{}, DependsOn: []*journalv1.Depend{{Job: dep, Index: ptr(1), Type: volleyv1.DependencyType_DEPENDENCY_TYPE_WHOLE}}}), nil
+			return submit(c, &journalv1.Submit{Size: 1, Spec: &volleyv1.JobSpec{}, DependsOn: []*journalv1.Depend{{Job: dep, Index: new(uint64(1)), Type: volleyv1.DependencyType_DEPENDENCY_TYPE_WHOLE}}}), nil
 		}, "DEPENDENCY"},
 		{"n to n", func(c *cluster) (uint64, *uint64) {
 			dep := c.job(3, nil)
-			return submit(c, &journalv1.Submit{Size: 3, Array: true, Spec: &volleyv1.JobSpec{}, DependsOn: []*journalv1.Depend{{Job: dep, Type: volleyv1.DependencyType_DEPENDENCY_TYPE_N_TO_N}}}), ptr(2)
+			return submit(c, &journalv1.Submit{Size: 3, Array: true, Spec: &volleyv1.JobSpec{}, DependsOn: []*journalv1.Depend{{Job: dep, Type: volleyv1.DependencyType_DEPENDENCY_TYPE_N_TO_N}}}), new(uint64(2))
 		}, "DEPENDENCY"},
 		{"sequential", func(c *cluster) (uint64, *uint64) {
-			return submit(c, &journalv1.Submit{Size: 3, Array: true, Spec: &volleyv1.JobSpec{}, DependsOn: []*journalv1.Depend{{Type: volleyv1.DependencyType_DEPENDENCY_TYPE_SEQUENTIAL}}}), ptr(2)
+			return submit(c, &journalv1.Submit{Size: 3, Array: true, Spec: &volleyv1.JobSpec{}, DependsOn: []*journalv1.Depend{{Type: volleyv1.DependencyType_DEPENDENCY_TYPE_SEQUENTIAL}}}), new(uint64(2))
 		}, "DEPENDENCY"},
 		{"starting", func(c *cluster) (uint64, *uint64) {
 			c.node("a", 4)
 			id := c.job(1, nil)
 			c.plan(false)
-			return id, ptr(0)
+			return id, new(uint64(0))
 		}, "DISPATCHING"},
 		{"under way", func(c *cluster) (uint64, *uint64) {
 			c.node("a", 1)
@@ -92,7 +92,7 @@ func TestExplain(t *testing.T) {
 			id := c.job(1, nil)
 			c.plan(false)
 			c.report("a", &volleyv1.LeaseReport{LeaseId: 1, Finished: []uint64{0, 1}, Outcome: []uint32{4}, ExitCode: []uint32{137}, Reason: []uint32{1}, Reasons: []string{"OutOfMemoryError"}})
-			return id, ptr(0)
+			return id, new(uint64(0))
 		}, "NONE"},
 		{"succeeded", func(c *cluster) (uint64, *uint64) {
 			c.node("a", 4)

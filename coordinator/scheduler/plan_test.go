@@ -284,9 +284,9 @@ func TestPlanTakeBack(t *testing.T) {
 		t.Fatalf("a backlog of %d", have)
 	}
 	c.finish("a", l.ID, 1, 1, time.Minute)
-	c.must(&journalv1.Entry{Op: &journalv1.Entry_Cancel{Cancel: &journalv1.Cancel{Job: 1, Index: ptr(20)}}})
+	c.must(&journalv1.Entry{Op: &journalv1.Entry_Cancel{Cancel: &journalv1.Cancel{Job: 1, Index: new(uint64(20))}}})
 	for i := range uint64(20) {
-		c.must(&journalv1.Entry{Op: &journalv1.Entry_Cancel{Cancel: &journalv1.Cancel{Job: 1, Index: ptr(have + 1 + i%(20-have))}}})
+		c.must(&journalv1.Entry{Op: &journalv1.Entry_Cancel{Cancel: &journalv1.Cancel{Job: 1, Index: new(have + 1 + i%(20-have))}}})
 	}
 	c.node("b", 1)
 	got := c.plan(true)
@@ -295,8 +295,6 @@ func TestPlanTakeBack(t *testing.T) {
 	}
 	c.want(false) // asked once
 }
-
-func ptr(i uint64) *uint64 { return &i }
 
 // tester is what testing.TB and rapid.T have in common.
 type tester interface {

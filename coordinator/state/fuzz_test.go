@@ -68,7 +68,8 @@ func FuzzApply(f *testing.F) {
 func golden(t interface {
 	Helper()
 	Fatal(...any)
-}, name string) []byte {
+}, name string,
+) []byte {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "golden", name))
 	if err != nil {

@@ -55,9 +55,11 @@ func goldenEntries() []*journalv1.Entry {
 		submit(&journalv1.Submit{Size: 1, Spec: &volleyv1.JobSpec{Name: "one"}, DependsOn: []*journalv1.Depend{{Job: 1, Index: &index, Type: volleyv1.DependencyType_DEPENDENCY_TYPE_WHOLE}}}),
 		grant(&journalv1.Grant{NodeId: "n1", Job: 1, Attempt: 1, Parallel: 4, Runs: []uint64{0, 20, 1020, 10}}),
 		grant(&journalv1.Grant{NodeId: "n2", Job: 1, Attempt: 1, Parallel: 2, Runs: []uint64{500, 4}}),
-		report("n1", 1, &volleyv1.LeaseReport{LeaseId: 1, Finished: []uint64{0, 2, 1023, 2}, StartMs: []int64{1000_001, 2, 3, -1}, DurationUs: []uint64{12, 1 << 31, 3, 4},
+		report("n1", 1, &volleyv1.LeaseReport{
+			LeaseId: 1, Finished: []uint64{0, 2, 1023, 2}, StartMs: []int64{1000_001, 2, 3, -1}, DurationUs: []uint64{12, 1 << 31, 3, 4},
 			Outcome: []uint32{0, 1, 0, 1}, ExitCode: []uint32{0, 1, 0, 2}, PeakKib: []uint64{1, 2, 3, 4}, CpuMs: []uint64{1, 2, 3, 4},
-			Reason: []uint32{0, 1, 0, 1}, Reasons: []string{"boom"}, Metric: []float64{0.5, 2, 0.25, 3}, Output: [][]byte{[]byte(`{"a":1}`), nil, nil, nil}}),
+			Reason: []uint32{0, 1, 0, 1}, Reasons: []string{"boom"}, Metric: []float64{0.5, 2, 0.25, 3}, Output: [][]byte{[]byte(`{"a":1}`), nil, nil, nil},
+		}),
 		grant(&journalv1.Grant{NodeId: "n1", Job: 1, Attempt: 2, Parallel: 1, Runs: []uint64{1, 1}}),
 		report("n1", 2, &volleyv1.LeaseReport{LeaseId: 3, Started: []uint64{1, 1}}),
 		{Op: &journalv1.Entry_TakeBack{TakeBack: &journalv1.TakeBack{LeaseId: 1, Runs: []uint64{1020, 2}}}},

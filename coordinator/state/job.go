@@ -3,6 +3,7 @@
 package state
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -288,10 +289,7 @@ func (j *Job) clone(epoch uint64) *Job {
 	n.dependents = slices.Clone(j.dependents)
 	n.reasons = slices.Clone(j.reasons)
 	// reasonIdx is not part of a snapshot and may be shared.
-	n.chunks = make(map[uint64]*chunk, len(j.chunks))
-	for k, c := range j.chunks {
-		n.chunks[k] = c
-	}
+	n.chunks = maps.Clone(j.chunks)
 	return &n
 }
 

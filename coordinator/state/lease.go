@@ -20,9 +20,11 @@ func (s *State) grant(op *journalv1.Grant) (Result, error) {
 		return Result{}, fmt.Errorf("grant of job %d to %q: %w", op.GetJob(), op.GetNodeId(), ErrConflict)
 	}
 	set, err := sharding.ParsePacked(op.GetRuns())
-	if err != nil || set.Empty() || op.GetParallel() == 0 {
-		return Result{}, fmt.Errorf("grant of job %d to %q: %w: %d runs, parallel %d (%v)",
-			op.GetJob(), op.GetNodeId(), ErrInvalid, len(op.GetRuns())/2, op.GetParallel(), err)
+	if err != nil {
+		return Result{}, fmt.Errorf("grant of job %d to %q: %w: %w", op.GetJob(), op.GetNodeId(), ErrInvalid, err)
+	}
+	if set.Empty() || op.GetParallel() == 0 {
+		return Result{}, fmt.Errorf("grant of job %d to %q: %w: %d indexes, parallel %d", op.GetJob(), op.GetNodeId(), ErrInvalid, set.Len(), op.GetParallel())
 	}
 	probe := set.Clone()
 	probe.Intersect(j.ready)

@@ -12,10 +12,9 @@ import (
 type Fault uint8
 
 const (
-	faultNone Fault = iota
 	// FaultDoubleRecord: a result counts although its index is not in the
 	// remaining set of its lease.
-	FaultDoubleRecord
+	FaultDoubleRecord Fault = iota + 1
 	// FaultUnfenced: a result under a lease that was lost counts.
 	FaultUnfenced
 )

@@ -4,6 +4,7 @@ package state
 
 import (
 	"encoding/binary"
+	"maps"
 	"math"
 	"slices"
 )
@@ -146,16 +147,13 @@ func (c *chunk) clone(epoch uint64) *chunk {
 	if c.history != nil {
 		n.history = make(map[uint16][]record, len(c.history))
 		for k, v := range c.history {
-			// Only ever appended to: a full slice expression makes the
-			// append copy instead of writing behind the frozen one.
-			n.history[k] = v[:len(v):len(v)]
+			// Only ever appended to: without spare capacity the append must
+			// copy instead of writing behind the frozen one.
+			n.history[k] = slices.Clip(v)
 		}
 	}
 	if c.base != nil {
-		n.base = make(map[uint16]uint16, len(c.base))
-		for k, v := range c.base {
-			n.base[k] = v
-		}
+		n.base = maps.Clone(c.base)
 	}
 	return n
 }

@@ -162,9 +162,15 @@ func checkColumns(lr *volleyv1.LeaseReport) error {
 		name string
 		n    int
 	}{
-		{"start_ms", len(lr.GetStartMs())}, {"duration_us", len(lr.GetDurationUs())}, {"outcome", len(lr.GetOutcome())},
-		{"exit_code", len(lr.GetExitCode())}, {"peak_kib", len(lr.GetPeakKib())}, {"cpu_ms", len(lr.GetCpuMs())},
-		{"reason", len(lr.GetReason())}, {"metric", len(lr.GetMetric())}, {"output", len(lr.GetOutput())},
+		{"start_ms", len(lr.GetStartMs())},
+		{"duration_us", len(lr.GetDurationUs())},
+		{"outcome", len(lr.GetOutcome())},
+		{"exit_code", len(lr.GetExitCode())},
+		{"peak_kib", len(lr.GetPeakKib())},
+		{"cpu_ms", len(lr.GetCpuMs())},
+		{"reason", len(lr.GetReason())},
+		{"metric", len(lr.GetMetric())},
+		{"output", len(lr.GetOutput())},
 	} {
 		if c.n != 0 && uint64(c.n) != total {
 			return fmt.Errorf("column %s has %d elements for %d finished indexes", c.name, c.n, total)
