@@ -45,6 +45,16 @@
 // strata as points: a different number of points is a different hypercube,
 // and all its points are new.
 //
+// # Placeholders
+//
+// In a command word, an environment value and a shell line `{name}` is the
+// value of a parameter, `{{name}}` the text {name}, and `${name}` is left to
+// who reads it; braces around anything but a name are text (Placeholders). A
+// shell line puts each value where it stands as data, in any of the shells that
+// /bin/sh may be: no value runs anything, ends a quote or a here-document, or
+// arrives changed. Where that cannot be had, ParseShellTemplate refuses the
+// place, or Append the value.
+//
 // # Expressions
 //
 // `exclude` and `when` compare parameters: == != < <= > >=, in and not in
