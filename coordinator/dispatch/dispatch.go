@@ -170,6 +170,11 @@ func (d *Dispatcher) greet(ctx context.Context, s *session) error {
 	if err := d.engine.View(ctx, func(st *state.State) { s.clusterID = st.ClusterID() }); err != nil {
 		return unavailable(err)
 	}
+	if err := ctx.Err(); err != nil {
+		// The stream has broken, and the worker's next one may have come in
+		// before: a Hello that overtakes nothing must not cut that one off.
+		return unavailable(err)
+	}
 	d.mu.Lock()
 	if d.closed {
 		d.mu.Unlock()
