@@ -19,8 +19,10 @@ func (s *sim) fault() {
 	}
 	s.after(s.between(5*millisecond, 1500*millisecond), s.fault)
 	w := pick(s, s.workers...)
-	switch s.rng.IntN(14) {
-	case 0, 1, 2, 3:
+	switch s.rng.IntN(15) {
+	case 0:
+		w.overtaken()
+	case 14, 1, 2, 3:
 		if w.session != nil {
 			s.note("the connection of worker %s breaks", w.node)
 			w.session.drop()
@@ -83,6 +85,10 @@ func (s *sim) becomeCalm() {
 				w.kill()
 			}
 			s.after(0, w.start)
+			// The last trouble, so that no later one heals what it has done.
+			if s.chance(0.5) {
+				w.overtaken()
+			}
 		})
 	}
 	// Whoever submitted and was not answered asks again.

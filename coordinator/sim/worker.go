@@ -154,45 +154,21 @@ func (w *worker) connect() {
 	}
 }
 
-// hello is the worker's whole view.
-func (w *worker) hello() *volleyv1.Hello {
-	w.cut()
-	h := &volleyv1.Hello{
-		NodeId: w.node, Name: w.node, Epoch: w.epoch, Version: "sim", Platform: "sim/sim",
-		Capacity: &volleyv1.Resources{CpuMilli: w.cap, MemoryBytes: 1 << 30}, LastSeq: w.seq,
+// overtaken breaks the connection, and the next one too, right after its Hello,
+// which arrives later than the one of the third.
+func (w *worker) overtaken() {
+	if !w.alive || w.paused || w.leaving || w.session == nil || !w.s.coord.up {
+		return
 	}
-	finished := map[uint64]*sharding.Set{}
-	var order []uint64
-	for _, r := range w.spool {
-		for _, lr := range r.GetLeases() {
-			if finished[lr.GetLeaseId()] == nil {
-				finished[lr.GetLeaseId()] = new(sharding.Set)
-				order = append(order, lr.GetLeaseId())
-			}
-			_ = finished[lr.GetLeaseId()].AddPacked(lr.GetFinished())
-		}
-	}
-	for _, l := range w.leases {
-		un, run := l.unstarted.Clone(), new(sharding.Set)
-		for _, e := range l.running {
-			un.Add(e.index)
-			if e.told {
-				run.Add(e.index)
-			}
-		}
-		hl := &volleyv1.HeldLease{LeaseId: l.id, Unfinished: un.AppendPacked(nil), Running: run.AppendPacked(nil)}
-		if f := finished[l.id]; f != nil {
-			hl.Finished = f.AppendPacked(nil)
-			order = slices.DeleteFunc(order, func(id uint64) bool { return id == l.id })
-		}
-		h.Held = append(h.Held, hl)
-	}
-	for _, id := range order {
-		h.Held = append(h.Held, &volleyv1.HeldLease{LeaseId: id, Finished: finished[id].AppendPacked(nil)})
-	}
-	slices.SortFunc(h.Held, func(a, b *volleyv1.HeldLease) int { return int(a.LeaseId) - int(b.LeaseId) })
-	w.s.note("worker %s says hello: %d leases held, last seq %d", w.node, len(h.Held), w.seq)
-	return h
+	w.session.drop()
+	x := &session{s: w.s, w: w, epoch: w.epoch, jobs: map[uint64]bool{}, life: &coordLife{w.s.coord.core}, closed: true}
+	m := &volleyv1.ConnectRequest{Hello: w.hello()}
+	w.s.note("the connection of worker %s breaks twice", w.node)
+	w.s.after(w.s.between(50*millisecond, 1500*millisecond), func() {
+		w.s.note("an old hello of worker %s arrives", w.node)
+		x.arrive(m)
+		w.s.after(w.s.between(0, 300*millisecond), x.end)
+	})
 }
 
 func (w *worker) disconnected(x *session) {
@@ -397,74 +373,6 @@ func (w *worker) ended(l *lease, e *exec) {
 	n.Metric = append(n.Metric, math.NaN())
 	w.kick()
 	w.mayLeave()
-}
-
-func (w *worker) newsOf(l *lease) *volleyv1.LeaseReport {
-	if l.news == nil {
-		l.news = &volleyv1.LeaseReport{LeaseId: l.id}
-	}
-	w.newsSoon()
-	return l.news
-}
-
-func (w *worker) newsSoon() {
-	if !w.flushing {
-		w.flushing = true
-		w.later(w.s.between(0, 30*millisecond), func() {
-			w.cut()
-			w.sendReports()
-		})
-	}
-}
-
-// cut puts the news into a report and the report into the spool.
-func (w *worker) cut() {
-	w.flushing = false
-	r := &volleyv1.Report{}
-	for _, l := range w.leases {
-		for _, e := range l.running {
-			if !e.told && !e.killed {
-				e.told = true
-				if l.news == nil {
-					l.news = &volleyv1.LeaseReport{LeaseId: l.id}
-				}
-				l.news.Started = sharding.NewSet(append(runsOf(l.news.GetStarted()), sharding.Run{First: e.index, Count: 1})...).AppendPacked(nil)
-			}
-		}
-		if l.news != nil {
-			r.Leases = append(r.Leases, l.news)
-			l.news = nil
-		}
-	}
-	if len(r.GetLeases()) > 0 {
-		w.seq++
-		r.Seq = w.seq
-		w.spool = append(w.spool, r)
-	}
-	w.leases = slices.DeleteFunc(w.leases, func(l *lease) bool {
-		return len(l.running) == 0 && l.unstarted.Empty() && l.news == nil
-	})
-}
-
-func runsOf(flat []uint64) []sharding.Run {
-	var runs []sharding.Run
-	for i := 0; i+1 < len(flat); i += 2 {
-		runs = append(runs, sharding.Run{First: flat[i], Count: flat[i+1]})
-	}
-	return runs
-}
-
-// sendReports sends what this session has not carried yet.
-func (w *worker) sendReports() {
-	if w.session == nil || !w.welcome {
-		return
-	}
-	for _, r := range w.spool {
-		if r.GetSeq() > w.sent {
-			w.sent = r.GetSeq()
-			w.session.up(&volleyv1.ConnectRequest{Report: r})
-		}
-	}
 }
 
 // leave is an orderly end: hand back, stop what runs, report, say good-bye.
