@@ -188,7 +188,19 @@ func (s *stream) SendMsg(m any) error {
 	s.link.trace.add("%s/%d > %v", s.link.name, s.id, c)
 	s.out <- c
 	s.burn()
+	if s.link.every > 0 && handsBack(c.(*volleyv1.ConnectRequest)) && s.link.draw(15) == 0 {
+		s.cut() // most likely before the acknowledgement
+	}
 	return nil
+}
+
+func handsBack(m *volleyv1.ConnectRequest) bool {
+	for _, l := range m.GetReport().GetLeases() {
+		if len(l.GetReturned()) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *stream) RecvMsg(m any) error {

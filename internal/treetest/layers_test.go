@@ -121,7 +121,7 @@ var layers = []layer{
 		reason: "the server wires the coordinator; workers and clients reach it through the wire only",
 	},
 	{
-		folder: "internal/agree", tests: []string{"proto", "client", "coordinator", "worker"},
+		folder: "internal/agree", tests: []string{"proto", "client", "worker", "coordinator", "coordinator/state", "coordinator/engine", "coordinator/dispatch"},
 		reason: "it holds coordinator and worker against each other from outside, as they are",
 	},
 	{
