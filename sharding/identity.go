@@ -42,9 +42,10 @@ const (
 // and safe for concurrent use.
 //
 // An identity covers the parameters, the command words or the run line as
-// templates, the environment of the job, and the declared inputs by path and
-// content. It does not cover where and how the task runs: queue, resources,
-// retries, limits.
+// templates, the environment of the job, the working directory if the job
+// names one (its tasks leave their work there), and the declared inputs by path
+// and content. It does not cover how the task runs: queue, resources, retries,
+// limits.
 type Hasher struct {
 	job [sha256.Size]byte
 }
@@ -59,6 +60,8 @@ func NewHasher(spec *volleyv1.JobSpec) *Hasher {
 	}
 	b = append(b, 'r')
 	b = appendField(b, spec.GetRun())
+	b = append(b, 'w')
+	b = appendField(b, spec.GetWorkdir())
 
 	// The order of the file is not part of what the task sees. Stable, since
 	// of two variables with one name the last counts.

@@ -41,12 +41,12 @@ func TestIdentityGolden(t *testing.T) {
 		got  ID
 		want string
 	}{
-		{"point", h.Point(goldenPoint(t)), "44a4df9806ec2c6baa42d606f222a3d4"},
-		{"no parameters", h.Point(Point{}), "f9c6b32f9b13945dbdb3e0a715d2170b"},
-		{"index", h.Index(12345678901), "4acf52c8836b35704d4326c071fad4d0"},
-		{"material", h.Material([]byte("rows")), "4a8dc913523fcea900895b9a85b7ccb3"},
+		{"point", h.Point(goldenPoint(t)), "116d12483a93eed128451890bcb5b613"},
+		{"no parameters", h.Point(Point{}), "7b776c9f759492bb2b34eb6d4d7f0e26"},
+		{"index", h.Index(12345678901), "e1e51e30232f844ed9715d6536aaea49"},
+		{"material", h.Material([]byte("rows")), "447002ff31a4da47fab3826e13510ad2"},
 		{"parameters", ParamsIdentity(goldenPoint(t)), "a01012f9dcf61521f5ebb484c9bbc494"},
-		{"empty job", NewHasher(&volleyv1.JobSpec{}).Point(Point{}), "08506c65ed1e0e22eae9568f46c13e9e"},
+		{"empty job", NewHasher(&volleyv1.JobSpec{}).Point(Point{}), "c8832411e85f73fc09d20ee21d330f4e"},
 	} {
 		if tt.got.String() != tt.want {
 			t.Errorf("identity of %s is %s, want %s", tt.name, tt.got, tt.want)
@@ -106,6 +106,7 @@ func TestIdentityCovers(t *testing.T) {
 		"input digest":       func(s *volleyv1.JobSpec) { s.Inputs[0].Digest[3] = 1 },
 		"input path":         func(s *volleyv1.JobSpec) { s.Inputs[0].Path = "train2.py" },
 		"input as env":       func(s *volleyv1.JobSpec) { s.Inputs = nil; s.Env = append(s.Env, &volleyv1.EnvVar{Name: "train.py"}) },
+		"workdir":            func(s *volleyv1.JobSpec) { s.Workdir = "/srv/a" },
 		"no inputs":          func(s *volleyv1.JobSpec) { s.Inputs = nil },
 		"one word, no words": func(s *volleyv1.JobSpec) { s.Command = []string{""} },
 	} {

@@ -19,6 +19,9 @@ func differences(now *volleyv1.JobSpec, before *earlierJob) []string {
 	if !slices.Equal(now.GetCommand(), before.spec.GetCommand()) || now.GetRun() != before.spec.GetRun() {
 		out = append(out, "the command changed "+since)
 	}
+	if now.GetWorkdir() != before.spec.GetWorkdir() {
+		out = append(out, "the working directory changed "+since)
+	}
 	env := map[string]string{}
 	for _, e := range before.spec.GetEnv() {
 		env[e.GetName()] = e.GetValue()

@@ -465,7 +465,8 @@ type JobSpec struct {
 	Metric    *Metric       `protobuf:"bytes,13,opt,name=metric,proto3" json:"metric,omitempty"`
 	// Higher goes first within a queue. 0 to 9999, default 0.
 	Priority int32 `protobuf:"varint,14,opt,name=priority,proto3" json:"priority,omitempty"`
-	// Absolute working directory of all tasks. Empty: every attempt has a
+	// Absolute working directory of all tasks; part of the identity of every
+	// point, because the tasks leave their work there. Empty: every attempt has a
 	// directory of its own, kept when the task leaves files in it.
 	Workdir string `protobuf:"bytes,15,opt,name=workdir,proto3" json:"workdir,omitempty"`
 	// Absolute directory that the job file lay in (VOLLEY_SUBMIT_DIR).
