@@ -139,7 +139,8 @@ func (c *chaos) grant(w *state.Worker) {
 	if c.rng.IntN(4) > 0 {
 		for _, id := range w.Leases() {
 			if l := c.state.Lease(id); j.Extends(l) && attempt == 1 {
-				g.LeaseId = id
+				// Less than runs would let more run than the lease is charged with.
+				g.LeaseId, g.Parallel = id, max(g.Parallel, uint32(l.Slots()))
 			}
 		}
 	}
