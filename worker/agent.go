@@ -56,10 +56,16 @@ type Config struct {
 	// stay after the coordinator forgot the job. Default: 7 days; below 0: for
 	// ever.
 	Retention time.Duration
+	// MaxOutputBytes is how much of one stream of an attempt (standard output,
+	// standard error) is kept. A task that is found to have written more is
+	// stopped and fails with the reason OutputLimitExceeded. Default: 1 GiB; at
+	// most 2 GiB.
+	MaxOutputBytes int64
 }
 
 const (
 	defaultMaxSlots  = 1024
+	defaultMaxOutput = 1 << 30
 	defaultRetention = 7 * 24 * time.Hour
 	// defaultTTL is taken when a Welcome names no lease time.
 	defaultTTL = 30 * time.Second
@@ -77,6 +83,8 @@ func (c *Config) Validate() error {
 		return errors.New("worker: dial function is missing")
 	case c.MaxSlots < 0:
 		return fmt.Errorf("worker: max slots %d is negative; use 0 for the default", c.MaxSlots)
+	case c.MaxOutputBytes < 0 || c.MaxOutputBytes > 2<<30:
+		return fmt.Errorf("worker: max output of %d bytes is not between 1 and %d; use 0 for the default", c.MaxOutputBytes, int64(2<<30))
 	}
 	if r := c.Capacity; r != nil && (r.GetCpuMilli() < 0 || r.GetMemoryBytes() < 0 || r.GetGpu() < 0) {
 		return fmt.Errorf("worker: capacity %v has a negative number; use 0 to detect it", r)
@@ -145,6 +153,9 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.MaxSlots == 0 {
 		cfg.MaxSlots = defaultMaxSlots
 	}
+	if cfg.MaxOutputBytes == 0 {
+		cfg.MaxOutputBytes = defaultMaxOutput
+	}
 	if cfg.Retention == 0 {
 		cfg.Retention = defaultRetention
 	}
@@ -209,6 +220,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	if a.procs != nil {
 		wg.Go(func() { a.procs.retainLoop(inner) })
+		wg.Go(func() { a.procs.limitLoop(inner) })
 	}
 	a.log.Info("worker started", "name", a.cfg.Name, "epoch", a.home.epoch,
 		"cpu_milli", a.total.cpu, "memory_bytes", a.total.memory, "gpu", a.total.gpu,
@@ -217,7 +229,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case err = <-refused:
-		a.log.Error("coordinator refuses this worker", "error", err)
+		a.log.Error("coordinator refuses this worker", "error", reason(err))
 	}
 	a.windDown(err == nil)
 	cancel()

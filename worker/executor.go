@@ -42,6 +42,8 @@ type Task struct {
 	// onStop is called once, under mu, when the task is to stop. It must not
 	// block.
 	onStop func(reason string)
+	// onKill is called under mu, after onStop, when the task is to end at once.
+	onKill func(reason string)
 }
 
 // MarkStarted says that the process runs. An executor that does not call it
@@ -66,13 +68,23 @@ func (t *Task) Stopped() <-chan struct{} {
 	return t.stopC
 }
 
-// setOnStop registers f; it is called at once when the stop came before.
-func (t *Task) setOnStop(f func(reason string)) {
+// setOnStop registers both; stop is called at once when the stop came before.
+func (t *Task) setOnStop(stop, kill func(reason string)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.onStop = f
-	if t.stopped && f != nil {
-		f(t.reason)
+	t.onStop, t.onKill = stop, kill
+	if t.stopped && stop != nil {
+		stop(t.reason)
+	}
+}
+
+// kill ends a task that was told to stop and is not to have the rest of its
+// grace.
+func (t *Task) kill(reason string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.onKill != nil {
+		t.onKill(reason)
 	}
 }
 
@@ -97,7 +109,7 @@ func (t *Task) stop(reason string) {
 func (t *Task) reset() {
 	t.started.Store(false)
 	t.mu.Lock()
-	t.stopped, t.reason, t.onStop, t.stopC = false, "", nil, nil
+	t.stopped, t.reason, t.onStop, t.onKill, t.stopC = false, "", nil, nil, nil
 	t.mu.Unlock()
 }
 

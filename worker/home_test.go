@@ -61,6 +61,7 @@ func TestConfigErrors(t *testing.T) {
 		{Config{Dial: c.dial}, "data directory is empty"},
 		{Config{DataDir: "x"}, "dial function is missing"},
 		{Config{DataDir: "x", Dial: c.dial, MaxSlots: -1}, "max slots -1"},
+		{Config{DataDir: "x", Dial: c.dial, MaxOutputBytes: -1}, "max output of -1"},
 		{Config{DataDir: "x", Dial: c.dial, Capacity: &volleyv1.Resources{CpuMilli: -4}}, "negative"},
 		{Config{DataDir: filepath.Join(os.DevNull, "x"), Dial: c.dial}, "data directory"},
 	} {

@@ -49,7 +49,7 @@ func newProcesses(a *Agent) (p *processes, err error) {
 	if p.runner, err = runner.New(runner.Options{ID: a.home.nodeID, Logger: a.log}); err != nil {
 		return nil, err
 	}
-	if p.out, err = output.Open(a.home.path("output"), output.Options{}); err != nil {
+	if p.out, err = output.Open(a.home.path("output"), output.Options{MaxBytes: a.cfg.MaxOutputBytes}); err != nil {
 		return nil, errors.Join(err, p.runner.Close())
 	}
 	p.stage, err = stage.Open(a.home.path("blobs"))
@@ -319,10 +319,10 @@ func (s *processSlot) execute(c *one, r *Result) {
 		return
 	}
 	t.MarkStarted()
-	t.setOnStop(rt.Stop)
+	t.setOnStop(rt.Stop, rt.Kill)
 	res := rt.Wait()
 	c.stragglers = res.Stragglers
-	t.setOnStop(nil)
+	t.setOnStop(nil, nil)
 	if _, err := s.out.End(res.Stragglers); err != nil {
 		s.p.log.Error("output not recorded", "job", t.JobID, "index", c.index, "attempt", t.Attempt, "error", err)
 		r.Reason = "output lost: " + err.Error()

@@ -75,7 +75,7 @@ func (a *Agent) connectLoop(ctx context.Context) error {
 			pause, down = backoffMin, false
 		}
 		if !down {
-			a.log.Warn("no connection to the coordinator; tasks go on, results are kept", "error", err)
+			a.log.Warn("no connection to the coordinator; tasks go on, results are kept; trying again", "error", reason(err))
 			down = true
 		}
 		// Full jitter: a thousand workers that lost one coordinator must not

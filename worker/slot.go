@@ -20,6 +20,8 @@ const (
 	verdictPreempt
 	// The lease is not current: not reported.
 	verdictDrop
+	// It wrote too much: reported as OUTCOME_FAILED.
+	verdictOutput
 )
 
 // stopSlot tells the task of s to stop. The first verdict stays: a task that
@@ -193,6 +195,10 @@ func (a *Agent) record(l *lease, s *slot, t *Task, r *Result) {
 	case verdictKill:
 		r.Outcome = volleyv1.Outcome_OUTCOME_KILLED
 		r.isolated = nil
+	case verdictOutput:
+		if r.Outcome == volleyv1.Outcome_OUTCOME_KILLED {
+			r.Outcome = volleyv1.Outcome_OUTCOME_FAILED
+		}
 	}
 	failed := r.Outcome != volleyv1.Outcome_OUTCOME_UNSPECIFIED
 	if len(r.isolated) > 0 {

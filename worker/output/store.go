@@ -58,7 +58,7 @@ type Options struct {
 	// MaxBytes is how much of one stream of an attempt is kept; the rest is
 	// cut off at End. It does not stop the task: a file size limit of the
 	// process would hold for every file that it writes, checkpoints too. A
-	// worker that wants to stop such tasks asks Exceeding now and then.
+	// worker stops such tasks by asking Exceeding now and then.
 	// Default: 1 GiB; at most 2 GiB.
 	MaxBytes int64
 }
