@@ -145,7 +145,7 @@ func open(ctx context.Context, c Config, probe keepalive.ServerParameters) (_ *S
 		Options: engine.Options{WorkerLease: c.WorkerLease, KeepAge: c.KeepAge, KeepJobs: c.KeepJobs},
 		Journal: s.journal, ClusterID: rand.Text(), Logger: c.Logger, Release: s.release,
 	})
-	s.api = api.New(api.Config{Engine: s.engine, Workers: s.dispatch, Blobs: blobs, Version: c.Version, Logger: c.Logger})
+	s.api = api.New(api.Config{Engine: s.engine, Workers: s.dispatch, Blobs: blobs, Version: c.Version, Logger: c.Logger, Info: s.info})
 	s.dispatch.Bind(s.engine)
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop

@@ -40,6 +40,9 @@ type Config struct {
 	Blobs   *blob.Store
 	Version string
 	Logger  *slog.Logger
+	// Info adds to the answer of GetServerInfo what only the server knows. May
+	// be nil.
+	Info func(*volleyv1.GetServerInfoResponse)
 }
 
 // Server implements JobService, ClusterService and BlobService. It is safe for
@@ -53,6 +56,7 @@ type Server struct {
 	workers Workers
 	blobs   *blob.Store
 	version string
+	info    func(*volleyv1.GetServerInfoResponse)
 	log     *slog.Logger
 	started time.Time
 	hub     *hub
@@ -64,7 +68,7 @@ type Server struct {
 // New makes a server.
 func New(c Config) *Server {
 	return &Server{
-		engine: c.Engine, workers: c.Workers, blobs: c.Blobs, version: c.Version, log: c.Logger,
+		engine: c.Engine, workers: c.Workers, blobs: c.Blobs, version: c.Version, info: c.Info, log: c.Logger,
 		started: time.Now(), hub: newHub(c.Engine), points: newPointCache(), planning: make(chan struct{}, maxPlanning),
 	}
 }

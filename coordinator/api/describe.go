@@ -164,5 +164,8 @@ func (s *Server) GetServerInfo(ctx context.Context, _ *volleyv1.GetServerInfoReq
 	err := s.engine.View(ctx, func(st *state.State) {
 		out.ClusterId, out.Jobs, out.Nodes = st.ClusterID(), uint64(st.Jobs()), uint64(st.ReadyWorkers())
 	})
+	if s.info != nil {
+		s.info(out)
+	}
 	return out, toStatus(err)
 }

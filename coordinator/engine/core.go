@@ -99,6 +99,8 @@ type Core struct {
 	// wantCut: a snapshot is due. cutting: one is being written.
 	wantCut bool
 	cutting atomic.Bool
+	// batches and bytes that were proposed.
+	batches, bytes atomic.Uint64
 
 	seen     map[string]liveness
 	lastFull time.Time
@@ -434,6 +436,8 @@ func (c *Core) propose() error {
 		c.fail(err)
 		return fmt.Errorf("propose: %w", err)
 	}
+	c.batches.Add(1)
+	c.bytes.Add(uint64(len(data)))
 	c.inFlight = append(c.inFlight, c.open)
 	c.open = batch{}
 	return nil

@@ -2108,9 +2108,11 @@ type GetServerInfoResponse struct {
 	Version   string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	ClusterId string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	// Unix milliseconds.
-	StartedAt     int64  `protobuf:"varint,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	Jobs          uint64 `protobuf:"varint,4,opt,name=jobs,proto3" json:"jobs,omitempty"`
-	Nodes         uint64 `protobuf:"varint,5,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	StartedAt     int64         `protobuf:"varint,3,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	Jobs          uint64        `protobuf:"varint,4,opt,name=jobs,proto3" json:"jobs,omitempty"`
+	Nodes         uint64        `protobuf:"varint,5,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	Process       *ProcessUsage `protobuf:"bytes,6,opt,name=process,proto3" json:"process,omitempty"`
+	Journal       *JournalInfo  `protobuf:"bytes,7,opt,name=journal,proto3" json:"journal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2180,6 +2182,190 @@ func (x *GetServerInfoResponse) GetNodes() uint64 {
 	return 0
 }
 
+func (x *GetServerInfoResponse) GetProcess() *ProcessUsage {
+	if x != nil {
+		return x.Process
+	}
+	return nil
+}
+
+func (x *GetServerInfoResponse) GetJournal() *JournalInfo {
+	if x != nil {
+		return x.Journal
+	}
+	return nil
+}
+
+// ProcessUsage is what the process of the coordinator has used since it began;
+// in an embedded server that is the worker's share as well. Zero where the
+// system does not tell.
+type ProcessUsage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With two answers of one pid a difference means something.
+	Pid          int64 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	CpuUserUs    int64 `protobuf:"varint,2,opt,name=cpu_user_us,json=cpuUserUs,proto3" json:"cpu_user_us,omitempty"`
+	CpuSystemUs  int64 `protobuf:"varint,3,opt,name=cpu_system_us,json=cpuSystemUs,proto3" json:"cpu_system_us,omitempty"`
+	RssBytes     int64 `protobuf:"varint,4,opt,name=rss_bytes,json=rssBytes,proto3" json:"rss_bytes,omitempty"`
+	PeakRssBytes int64 `protobuf:"varint,5,opt,name=peak_rss_bytes,json=peakRssBytes,proto3" json:"peak_rss_bytes,omitempty"`
+	// Bytes that it caused to be written to storage.
+	WrittenBytes  int64 `protobuf:"varint,6,opt,name=written_bytes,json=writtenBytes,proto3" json:"written_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProcessUsage) Reset() {
+	*x = ProcessUsage{}
+	mi := &file_volley_v1_api_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProcessUsage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProcessUsage) ProtoMessage() {}
+
+func (x *ProcessUsage) ProtoReflect() protoreflect.Message {
+	mi := &file_volley_v1_api_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProcessUsage.ProtoReflect.Descriptor instead.
+func (*ProcessUsage) Descriptor() ([]byte, []int) {
+	return file_volley_v1_api_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ProcessUsage) GetPid() int64 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *ProcessUsage) GetCpuUserUs() int64 {
+	if x != nil {
+		return x.CpuUserUs
+	}
+	return 0
+}
+
+func (x *ProcessUsage) GetCpuSystemUs() int64 {
+	if x != nil {
+		return x.CpuSystemUs
+	}
+	return 0
+}
+
+func (x *ProcessUsage) GetRssBytes() int64 {
+	if x != nil {
+		return x.RssBytes
+	}
+	return 0
+}
+
+func (x *ProcessUsage) GetPeakRssBytes() int64 {
+	if x != nil {
+		return x.PeakRssBytes
+	}
+	return 0
+}
+
+func (x *ProcessUsage) GetWrittenBytes() int64 {
+	if x != nil {
+		return x.WrittenBytes
+	}
+	return 0
+}
+
+// JournalInfo is what the journal has done since the coordinator began.
+type JournalInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Batches of entries, and their bytes as encoded.
+	Batches uint64 `protobuf:"varint,1,opt,name=batches,proto3" json:"batches,omitempty"`
+	Bytes   uint64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Writes that waited for the disk.
+	Syncs uint64 `protobuf:"varint,3,opt,name=syncs,proto3" json:"syncs,omitempty"`
+	// Size of the log on disk.
+	LogBytes int64 `protobuf:"varint,4,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
+	// Of the disk that it lies on, e.g. ext4; empty: not known.
+	FileSystem    string `protobuf:"bytes,5,opt,name=file_system,json=fileSystem,proto3" json:"file_system,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JournalInfo) Reset() {
+	*x = JournalInfo{}
+	mi := &file_volley_v1_api_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JournalInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JournalInfo) ProtoMessage() {}
+
+func (x *JournalInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_volley_v1_api_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JournalInfo.ProtoReflect.Descriptor instead.
+func (*JournalInfo) Descriptor() ([]byte, []int) {
+	return file_volley_v1_api_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *JournalInfo) GetBatches() uint64 {
+	if x != nil {
+		return x.Batches
+	}
+	return 0
+}
+
+func (x *JournalInfo) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *JournalInfo) GetSyncs() uint64 {
+	if x != nil {
+		return x.Syncs
+	}
+	return 0
+}
+
+func (x *JournalInfo) GetLogBytes() int64 {
+	if x != nil {
+		return x.LogBytes
+	}
+	return 0
+}
+
+func (x *JournalInfo) GetFileSystem() string {
+	if x != nil {
+		return x.FileSystem
+	}
+	return ""
+}
+
 type FindMissingBlobsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Raw SHA-256, 32 bytes each.
@@ -2190,7 +2376,7 @@ type FindMissingBlobsRequest struct {
 
 func (x *FindMissingBlobsRequest) Reset() {
 	*x = FindMissingBlobsRequest{}
-	mi := &file_volley_v1_api_proto_msgTypes[31]
+	mi := &file_volley_v1_api_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2202,7 +2388,7 @@ func (x *FindMissingBlobsRequest) String() string {
 func (*FindMissingBlobsRequest) ProtoMessage() {}
 
 func (x *FindMissingBlobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_volley_v1_api_proto_msgTypes[31]
+	mi := &file_volley_v1_api_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2215,7 +2401,7 @@ func (x *FindMissingBlobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindMissingBlobsRequest.ProtoReflect.Descriptor instead.
 func (*FindMissingBlobsRequest) Descriptor() ([]byte, []int) {
-	return file_volley_v1_api_proto_rawDescGZIP(), []int{31}
+	return file_volley_v1_api_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FindMissingBlobsRequest) GetDigests() [][]byte {
@@ -2234,7 +2420,7 @@ type FindMissingBlobsResponse struct {
 
 func (x *FindMissingBlobsResponse) Reset() {
 	*x = FindMissingBlobsResponse{}
-	mi := &file_volley_v1_api_proto_msgTypes[32]
+	mi := &file_volley_v1_api_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2246,7 +2432,7 @@ func (x *FindMissingBlobsResponse) String() string {
 func (*FindMissingBlobsResponse) ProtoMessage() {}
 
 func (x *FindMissingBlobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_volley_v1_api_proto_msgTypes[32]
+	mi := &file_volley_v1_api_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2259,7 +2445,7 @@ func (x *FindMissingBlobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindMissingBlobsResponse.ProtoReflect.Descriptor instead.
 func (*FindMissingBlobsResponse) Descriptor() ([]byte, []int) {
-	return file_volley_v1_api_proto_rawDescGZIP(), []int{32}
+	return file_volley_v1_api_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *FindMissingBlobsResponse) GetDigests() [][]byte {
@@ -2280,7 +2466,7 @@ type PutBlobRequest struct {
 
 func (x *PutBlobRequest) Reset() {
 	*x = PutBlobRequest{}
-	mi := &file_volley_v1_api_proto_msgTypes[33]
+	mi := &file_volley_v1_api_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2478,7 @@ func (x *PutBlobRequest) String() string {
 func (*PutBlobRequest) ProtoMessage() {}
 
 func (x *PutBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_volley_v1_api_proto_msgTypes[33]
+	mi := &file_volley_v1_api_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2491,7 @@ func (x *PutBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutBlobRequest.ProtoReflect.Descriptor instead.
 func (*PutBlobRequest) Descriptor() ([]byte, []int) {
-	return file_volley_v1_api_proto_rawDescGZIP(), []int{33}
+	return file_volley_v1_api_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PutBlobRequest) GetDigest() []byte {
@@ -2330,7 +2516,7 @@ type PutBlobResponse struct {
 
 func (x *PutBlobResponse) Reset() {
 	*x = PutBlobResponse{}
-	mi := &file_volley_v1_api_proto_msgTypes[34]
+	mi := &file_volley_v1_api_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2528,7 @@ func (x *PutBlobResponse) String() string {
 func (*PutBlobResponse) ProtoMessage() {}
 
 func (x *PutBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_volley_v1_api_proto_msgTypes[34]
+	mi := &file_volley_v1_api_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2541,7 @@ func (x *PutBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutBlobResponse.ProtoReflect.Descriptor instead.
 func (*PutBlobResponse) Descriptor() ([]byte, []int) {
-	return file_volley_v1_api_proto_rawDescGZIP(), []int{34}
+	return file_volley_v1_api_proto_rawDescGZIP(), []int{36}
 }
 
 type GetBlobRequest struct {
@@ -2367,7 +2553,7 @@ type GetBlobRequest struct {
 
 func (x *GetBlobRequest) Reset() {
 	*x = GetBlobRequest{}
-	mi := &file_volley_v1_api_proto_msgTypes[35]
+	mi := &file_volley_v1_api_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2379,7 +2565,7 @@ func (x *GetBlobRequest) String() string {
 func (*GetBlobRequest) ProtoMessage() {}
 
 func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_volley_v1_api_proto_msgTypes[35]
+	mi := &file_volley_v1_api_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2392,7 +2578,7 @@ func (x *GetBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobRequest.ProtoReflect.Descriptor instead.
 func (*GetBlobRequest) Descriptor() ([]byte, []int) {
-	return file_volley_v1_api_proto_rawDescGZIP(), []int{35}
+	return file_volley_v1_api_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *GetBlobRequest) GetDigest() []byte {
@@ -2411,7 +2597,7 @@ type GetBlobResponse struct {
 
 func (x *GetBlobResponse) Reset() {
 	*x = GetBlobResponse{}
-	mi := &file_volley_v1_api_proto_msgTypes[36]
+	mi := &file_volley_v1_api_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2423,7 +2609,7 @@ func (x *GetBlobResponse) String() string {
 func (*GetBlobResponse) ProtoMessage() {}
 
 func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_volley_v1_api_proto_msgTypes[36]
+	mi := &file_volley_v1_api_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2436,7 +2622,7 @@ func (x *GetBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetBlobResponse.ProtoReflect.Descriptor instead.
 func (*GetBlobResponse) Descriptor() ([]byte, []int) {
-	return file_volley_v1_api_proto_rawDescGZIP(), []int{36}
+	return file_volley_v1_api_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *GetBlobResponse) GetData() []byte {
@@ -2576,7 +2762,7 @@ const file_volley_v1_api_proto_rawDesc = "" +
 	"\flast_seen_at\x18\v \x01(\x03R\n" +
 	"lastSeenAt\x12(\n" +
 	"\x06labels\x18\f \x03(\v2\x10.volley.v1.LabelR\x06labels\"\x16\n" +
-	"\x14GetServerInfoRequest\"\x99\x01\n" +
+	"\x14GetServerInfoRequest\"\xfe\x01\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1d\n" +
 	"\n" +
@@ -2584,7 +2770,23 @@ const file_volley_v1_api_proto_rawDesc = "" +
 	"\n" +
 	"started_at\x18\x03 \x01(\x03R\tstartedAt\x12\x12\n" +
 	"\x04jobs\x18\x04 \x01(\x04R\x04jobs\x12\x14\n" +
-	"\x05nodes\x18\x05 \x01(\x04R\x05nodes\"3\n" +
+	"\x05nodes\x18\x05 \x01(\x04R\x05nodes\x121\n" +
+	"\aprocess\x18\x06 \x01(\v2\x17.volley.v1.ProcessUsageR\aprocess\x120\n" +
+	"\ajournal\x18\a \x01(\v2\x16.volley.v1.JournalInfoR\ajournal\"\xcc\x01\n" +
+	"\fProcessUsage\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\x03R\x03pid\x12\x1e\n" +
+	"\vcpu_user_us\x18\x02 \x01(\x03R\tcpuUserUs\x12\"\n" +
+	"\rcpu_system_us\x18\x03 \x01(\x03R\vcpuSystemUs\x12\x1b\n" +
+	"\trss_bytes\x18\x04 \x01(\x03R\brssBytes\x12$\n" +
+	"\x0epeak_rss_bytes\x18\x05 \x01(\x03R\fpeakRssBytes\x12#\n" +
+	"\rwritten_bytes\x18\x06 \x01(\x03R\fwrittenBytes\"\x91\x01\n" +
+	"\vJournalInfo\x12\x18\n" +
+	"\abatches\x18\x01 \x01(\x04R\abatches\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05syncs\x18\x03 \x01(\x04R\x05syncs\x12\x1b\n" +
+	"\tlog_bytes\x18\x04 \x01(\x03R\blogBytes\x12\x1f\n" +
+	"\vfile_system\x18\x05 \x01(\tR\n" +
+	"fileSystem\"3\n" +
 	"\x17FindMissingBlobsRequest\x12\x18\n" +
 	"\adigests\x18\x01 \x03(\fR\adigests\"4\n" +
 	"\x18FindMissingBlobsResponse\x12\x18\n" +
@@ -2663,7 +2865,7 @@ func file_volley_v1_api_proto_rawDescGZIP() []byte {
 }
 
 var file_volley_v1_api_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_volley_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_volley_v1_api_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_volley_v1_api_proto_goTypes = []any{
 	(JobSort)(0),                     // 0: volley.v1.JobSort
 	(LogStream)(0),                   // 1: volley.v1.LogStream
@@ -2701,88 +2903,92 @@ var file_volley_v1_api_proto_goTypes = []any{
 	(*Node)(nil),                     // 33: volley.v1.Node
 	(*GetServerInfoRequest)(nil),     // 34: volley.v1.GetServerInfoRequest
 	(*GetServerInfoResponse)(nil),    // 35: volley.v1.GetServerInfoResponse
-	(*FindMissingBlobsRequest)(nil),  // 36: volley.v1.FindMissingBlobsRequest
-	(*FindMissingBlobsResponse)(nil), // 37: volley.v1.FindMissingBlobsResponse
-	(*PutBlobRequest)(nil),           // 38: volley.v1.PutBlobRequest
-	(*PutBlobResponse)(nil),          // 39: volley.v1.PutBlobResponse
-	(*GetBlobRequest)(nil),           // 40: volley.v1.GetBlobRequest
-	(*GetBlobResponse)(nil),          // 41: volley.v1.GetBlobResponse
-	(*JobSpec)(nil),                  // 42: volley.v1.JobSpec
-	(*Job)(nil),                      // 43: volley.v1.Job
-	(*Child)(nil),                    // 44: volley.v1.Child
-	(*Dependency)(nil),               // 45: volley.v1.Dependency
-	(JobState)(0),                    // 46: volley.v1.JobState
-	(*Label)(nil),                    // 47: volley.v1.Label
-	(*Resources)(nil),                // 48: volley.v1.Resources
+	(*ProcessUsage)(nil),             // 36: volley.v1.ProcessUsage
+	(*JournalInfo)(nil),              // 37: volley.v1.JournalInfo
+	(*FindMissingBlobsRequest)(nil),  // 38: volley.v1.FindMissingBlobsRequest
+	(*FindMissingBlobsResponse)(nil), // 39: volley.v1.FindMissingBlobsResponse
+	(*PutBlobRequest)(nil),           // 40: volley.v1.PutBlobRequest
+	(*PutBlobResponse)(nil),          // 41: volley.v1.PutBlobResponse
+	(*GetBlobRequest)(nil),           // 42: volley.v1.GetBlobRequest
+	(*GetBlobResponse)(nil),          // 43: volley.v1.GetBlobResponse
+	(*JobSpec)(nil),                  // 44: volley.v1.JobSpec
+	(*Job)(nil),                      // 45: volley.v1.Job
+	(*Child)(nil),                    // 46: volley.v1.Child
+	(*Dependency)(nil),               // 47: volley.v1.Dependency
+	(JobState)(0),                    // 48: volley.v1.JobState
+	(*Label)(nil),                    // 49: volley.v1.Label
+	(*Resources)(nil),                // 50: volley.v1.Resources
 }
 var file_volley_v1_api_proto_depIdxs = []int32{
-	42, // 0: volley.v1.SubmitJobRequest.spec:type_name -> volley.v1.JobSpec
-	43, // 1: volley.v1.SubmitJobResponse.job:type_name -> volley.v1.Job
-	42, // 2: volley.v1.PlanJobRequest.spec:type_name -> volley.v1.JobSpec
+	44, // 0: volley.v1.SubmitJobRequest.spec:type_name -> volley.v1.JobSpec
+	45, // 1: volley.v1.SubmitJobResponse.job:type_name -> volley.v1.Job
+	44, // 2: volley.v1.PlanJobRequest.spec:type_name -> volley.v1.JobSpec
 	11, // 3: volley.v1.DescribeJobsResponse.jobs:type_name -> volley.v1.JobDetail
-	43, // 4: volley.v1.JobDetail.job:type_name -> volley.v1.Job
-	44, // 5: volley.v1.JobDetail.child:type_name -> volley.v1.Child
-	42, // 6: volley.v1.JobDetail.spec:type_name -> volley.v1.JobSpec
-	45, // 7: volley.v1.JobDetail.depends_on:type_name -> volley.v1.Dependency
-	46, // 8: volley.v1.ListJobsRequest.states:type_name -> volley.v1.JobState
-	47, // 9: volley.v1.ListJobsRequest.labels:type_name -> volley.v1.Label
+	45, // 4: volley.v1.JobDetail.job:type_name -> volley.v1.Job
+	46, // 5: volley.v1.JobDetail.child:type_name -> volley.v1.Child
+	44, // 6: volley.v1.JobDetail.spec:type_name -> volley.v1.JobSpec
+	47, // 7: volley.v1.JobDetail.depends_on:type_name -> volley.v1.Dependency
+	48, // 8: volley.v1.ListJobsRequest.states:type_name -> volley.v1.JobState
+	49, // 9: volley.v1.ListJobsRequest.labels:type_name -> volley.v1.Label
 	0,  // 10: volley.v1.ListJobsRequest.sort:type_name -> volley.v1.JobSort
-	43, // 11: volley.v1.ListJobsResponse.jobs:type_name -> volley.v1.Job
-	46, // 12: volley.v1.ListChildrenRequest.states:type_name -> volley.v1.JobState
-	44, // 13: volley.v1.ListChildrenResponse.children:type_name -> volley.v1.Child
-	43, // 14: volley.v1.WatchJobResponse.job:type_name -> volley.v1.Job
+	45, // 11: volley.v1.ListJobsResponse.jobs:type_name -> volley.v1.Job
+	48, // 12: volley.v1.ListChildrenRequest.states:type_name -> volley.v1.JobState
+	46, // 13: volley.v1.ListChildrenResponse.children:type_name -> volley.v1.Child
+	45, // 14: volley.v1.WatchJobResponse.job:type_name -> volley.v1.Job
 	1,  // 15: volley.v1.ReadLogsRequest.streams:type_name -> volley.v1.LogStream
 	1,  // 16: volley.v1.ReadLogsResponse.stream:type_name -> volley.v1.LogStream
-	46, // 17: volley.v1.ListResultsRequest.states:type_name -> volley.v1.JobState
+	48, // 17: volley.v1.ListResultsRequest.states:type_name -> volley.v1.JobState
 	2,  // 18: volley.v1.ListResultsRequest.order:type_name -> volley.v1.ResultOrder
-	44, // 19: volley.v1.ListResultsResponse.rows:type_name -> volley.v1.Child
-	46, // 20: volley.v1.ExplainJobResponse.state:type_name -> volley.v1.JobState
+	46, // 19: volley.v1.ListResultsResponse.rows:type_name -> volley.v1.Child
+	48, // 20: volley.v1.ExplainJobResponse.state:type_name -> volley.v1.JobState
 	3,  // 21: volley.v1.ExplainJobResponse.tier:type_name -> volley.v1.WaitTier
 	30, // 22: volley.v1.ExplainJobResponse.failures:type_name -> volley.v1.FailureGroup
 	33, // 23: volley.v1.ListNodesResponse.nodes:type_name -> volley.v1.Node
 	4,  // 24: volley.v1.Node.state:type_name -> volley.v1.NodeState
-	48, // 25: volley.v1.Node.capacity:type_name -> volley.v1.Resources
-	48, // 26: volley.v1.Node.used:type_name -> volley.v1.Resources
-	47, // 27: volley.v1.Node.labels:type_name -> volley.v1.Label
-	5,  // 28: volley.v1.JobService.SubmitJob:input_type -> volley.v1.SubmitJobRequest
-	9,  // 29: volley.v1.JobService.DescribeJobs:input_type -> volley.v1.DescribeJobsRequest
-	12, // 30: volley.v1.JobService.ListJobs:input_type -> volley.v1.ListJobsRequest
-	14, // 31: volley.v1.JobService.ListChildren:input_type -> volley.v1.ListChildrenRequest
-	16, // 32: volley.v1.JobService.WatchJob:input_type -> volley.v1.WatchJobRequest
-	18, // 33: volley.v1.JobService.CancelJob:input_type -> volley.v1.CancelJobRequest
-	20, // 34: volley.v1.JobService.TerminateJob:input_type -> volley.v1.TerminateJobRequest
-	22, // 35: volley.v1.JobService.RerunJob:input_type -> volley.v1.RerunJobRequest
-	24, // 36: volley.v1.JobService.ReadLogs:input_type -> volley.v1.ReadLogsRequest
-	26, // 37: volley.v1.JobService.ListResults:input_type -> volley.v1.ListResultsRequest
-	28, // 38: volley.v1.JobService.ExplainJob:input_type -> volley.v1.ExplainJobRequest
-	7,  // 39: volley.v1.JobService.PlanJob:input_type -> volley.v1.PlanJobRequest
-	31, // 40: volley.v1.ClusterService.ListNodes:input_type -> volley.v1.ListNodesRequest
-	34, // 41: volley.v1.ClusterService.GetServerInfo:input_type -> volley.v1.GetServerInfoRequest
-	36, // 42: volley.v1.BlobService.FindMissingBlobs:input_type -> volley.v1.FindMissingBlobsRequest
-	38, // 43: volley.v1.BlobService.PutBlob:input_type -> volley.v1.PutBlobRequest
-	40, // 44: volley.v1.BlobService.GetBlob:input_type -> volley.v1.GetBlobRequest
-	6,  // 45: volley.v1.JobService.SubmitJob:output_type -> volley.v1.SubmitJobResponse
-	10, // 46: volley.v1.JobService.DescribeJobs:output_type -> volley.v1.DescribeJobsResponse
-	13, // 47: volley.v1.JobService.ListJobs:output_type -> volley.v1.ListJobsResponse
-	15, // 48: volley.v1.JobService.ListChildren:output_type -> volley.v1.ListChildrenResponse
-	17, // 49: volley.v1.JobService.WatchJob:output_type -> volley.v1.WatchJobResponse
-	19, // 50: volley.v1.JobService.CancelJob:output_type -> volley.v1.CancelJobResponse
-	21, // 51: volley.v1.JobService.TerminateJob:output_type -> volley.v1.TerminateJobResponse
-	23, // 52: volley.v1.JobService.RerunJob:output_type -> volley.v1.RerunJobResponse
-	25, // 53: volley.v1.JobService.ReadLogs:output_type -> volley.v1.ReadLogsResponse
-	27, // 54: volley.v1.JobService.ListResults:output_type -> volley.v1.ListResultsResponse
-	29, // 55: volley.v1.JobService.ExplainJob:output_type -> volley.v1.ExplainJobResponse
-	8,  // 56: volley.v1.JobService.PlanJob:output_type -> volley.v1.PlanJobResponse
-	32, // 57: volley.v1.ClusterService.ListNodes:output_type -> volley.v1.ListNodesResponse
-	35, // 58: volley.v1.ClusterService.GetServerInfo:output_type -> volley.v1.GetServerInfoResponse
-	37, // 59: volley.v1.BlobService.FindMissingBlobs:output_type -> volley.v1.FindMissingBlobsResponse
-	39, // 60: volley.v1.BlobService.PutBlob:output_type -> volley.v1.PutBlobResponse
-	41, // 61: volley.v1.BlobService.GetBlob:output_type -> volley.v1.GetBlobResponse
-	45, // [45:62] is the sub-list for method output_type
-	28, // [28:45] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	50, // 25: volley.v1.Node.capacity:type_name -> volley.v1.Resources
+	50, // 26: volley.v1.Node.used:type_name -> volley.v1.Resources
+	49, // 27: volley.v1.Node.labels:type_name -> volley.v1.Label
+	36, // 28: volley.v1.GetServerInfoResponse.process:type_name -> volley.v1.ProcessUsage
+	37, // 29: volley.v1.GetServerInfoResponse.journal:type_name -> volley.v1.JournalInfo
+	5,  // 30: volley.v1.JobService.SubmitJob:input_type -> volley.v1.SubmitJobRequest
+	9,  // 31: volley.v1.JobService.DescribeJobs:input_type -> volley.v1.DescribeJobsRequest
+	12, // 32: volley.v1.JobService.ListJobs:input_type -> volley.v1.ListJobsRequest
+	14, // 33: volley.v1.JobService.ListChildren:input_type -> volley.v1.ListChildrenRequest
+	16, // 34: volley.v1.JobService.WatchJob:input_type -> volley.v1.WatchJobRequest
+	18, // 35: volley.v1.JobService.CancelJob:input_type -> volley.v1.CancelJobRequest
+	20, // 36: volley.v1.JobService.TerminateJob:input_type -> volley.v1.TerminateJobRequest
+	22, // 37: volley.v1.JobService.RerunJob:input_type -> volley.v1.RerunJobRequest
+	24, // 38: volley.v1.JobService.ReadLogs:input_type -> volley.v1.ReadLogsRequest
+	26, // 39: volley.v1.JobService.ListResults:input_type -> volley.v1.ListResultsRequest
+	28, // 40: volley.v1.JobService.ExplainJob:input_type -> volley.v1.ExplainJobRequest
+	7,  // 41: volley.v1.JobService.PlanJob:input_type -> volley.v1.PlanJobRequest
+	31, // 42: volley.v1.ClusterService.ListNodes:input_type -> volley.v1.ListNodesRequest
+	34, // 43: volley.v1.ClusterService.GetServerInfo:input_type -> volley.v1.GetServerInfoRequest
+	38, // 44: volley.v1.BlobService.FindMissingBlobs:input_type -> volley.v1.FindMissingBlobsRequest
+	40, // 45: volley.v1.BlobService.PutBlob:input_type -> volley.v1.PutBlobRequest
+	42, // 46: volley.v1.BlobService.GetBlob:input_type -> volley.v1.GetBlobRequest
+	6,  // 47: volley.v1.JobService.SubmitJob:output_type -> volley.v1.SubmitJobResponse
+	10, // 48: volley.v1.JobService.DescribeJobs:output_type -> volley.v1.DescribeJobsResponse
+	13, // 49: volley.v1.JobService.ListJobs:output_type -> volley.v1.ListJobsResponse
+	15, // 50: volley.v1.JobService.ListChildren:output_type -> volley.v1.ListChildrenResponse
+	17, // 51: volley.v1.JobService.WatchJob:output_type -> volley.v1.WatchJobResponse
+	19, // 52: volley.v1.JobService.CancelJob:output_type -> volley.v1.CancelJobResponse
+	21, // 53: volley.v1.JobService.TerminateJob:output_type -> volley.v1.TerminateJobResponse
+	23, // 54: volley.v1.JobService.RerunJob:output_type -> volley.v1.RerunJobResponse
+	25, // 55: volley.v1.JobService.ReadLogs:output_type -> volley.v1.ReadLogsResponse
+	27, // 56: volley.v1.JobService.ListResults:output_type -> volley.v1.ListResultsResponse
+	29, // 57: volley.v1.JobService.ExplainJob:output_type -> volley.v1.ExplainJobResponse
+	8,  // 58: volley.v1.JobService.PlanJob:output_type -> volley.v1.PlanJobResponse
+	32, // 59: volley.v1.ClusterService.ListNodes:output_type -> volley.v1.ListNodesResponse
+	35, // 60: volley.v1.ClusterService.GetServerInfo:output_type -> volley.v1.GetServerInfoResponse
+	39, // 61: volley.v1.BlobService.FindMissingBlobs:output_type -> volley.v1.FindMissingBlobsResponse
+	41, // 62: volley.v1.BlobService.PutBlob:output_type -> volley.v1.PutBlobResponse
+	43, // 63: volley.v1.BlobService.GetBlob:output_type -> volley.v1.GetBlobResponse
+	47, // [47:64] is the sub-list for method output_type
+	30, // [30:47] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_volley_v1_api_proto_init() }
@@ -2798,7 +3004,7 @@ func file_volley_v1_api_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_volley_v1_api_proto_rawDesc), len(file_volley_v1_api_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   3,
 		},
