@@ -67,6 +67,8 @@
 // Peak memory and CPU time come from the wait (rusage): the task's first
 // process and every descendant that was waited for. Linux counts the memory
 // of the worker at the moment of the fork as the child's own peak, so a peak
-// not above the worker's is unknown and reported as 0, unless the task's
-// cgroup knows better.
+// not above the worker's is taken from looks at the running task, the first
+// after 10 ms, the next ever later: what a task takes in its last third may be
+// missed then. Of shorter tasks it is unknown and reported as 0, unless the
+// task's cgroup knows better.
 package runner

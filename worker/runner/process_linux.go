@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"os"
 	"strconv"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -32,27 +31,6 @@ func closeOnExecAll() {
 func clearSignalMask() {
 	var none unix.Sigset_t
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &none, nil)
-}
-
-// ownPeak is this process's peak memory in KiB when it was last looked up. It
-// only grows.
-var ownPeak atomic.Int64
-
-// peakMemory is 0 when the child's peak is not above this process's own: by
-// vfork they share the memory until exec, and the kernel then counts ours as
-// the child's.
-func peakMemory(ru *syscall.Rusage) int64 {
-	if ru.Maxrss <= ownPeak.Load() {
-		return 0
-	}
-	var self syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &self) == nil {
-		ownPeak.Store(self.Maxrss)
-		if ru.Maxrss <= self.Maxrss {
-			return 0
-		}
-	}
-	return ru.Maxrss << 10
 }
 
 // onlyZombies looks through all processes for a living one of the group. It is

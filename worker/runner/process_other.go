@@ -25,6 +25,11 @@ func clearSignalMask() {}
 // peakMemory is in bytes here, and of the child alone.
 func peakMemory(ru *syscall.Rusage) int64 { return ru.Maxrss }
 
+// sampleMemory: peakMemory knows.
+const sampleMemory = false
+
+func treePeak(int) int64 { return 0 }
+
 // onlyZombies: process 1 of these systems reaps.
 func onlyZombies(int) bool { return false }
 

@@ -61,6 +61,8 @@ type Runner struct {
 	free   []chan runRequest // idle pinned goroutines of Run
 	closed bool
 	wg     sync.WaitGroup
+
+	meter *meter
 }
 
 // New finds out what this machine permits. It marks every descriptor of the
@@ -83,7 +85,7 @@ func New(opts Options) (*Runner, error) {
 		return nil, fmt.Errorf("runner: open %s: %w", os.DevNull, err)
 	}
 	closeOnExecAll()
-	r := &Runner{log: log, null: null, nullFD: int(null.Fd()), rlimits: haveRlimits, ignored: make(chan os.Signal, 1)}
+	r := &Runner{log: log, null: null, nullFD: int(null.Fd()), rlimits: haveRlimits, ignored: make(chan os.Signal, 1), meter: newMeter()}
 	// A worker under nohup ignores SIGHUP, one in the background of a script
 	// ignores SIGINT, and exec hands an ignored signal down. A handler does
 	// not: to the worker a full channel is the same as ignoring.
@@ -100,6 +102,9 @@ func New(opts Options) (*Runner, error) {
 			r.groups = groups
 			log.Debug("cgroups usable", "kind", groups.kind())
 		}
+	}
+	if sampleMemory {
+		r.wg.Go(r.meter.run)
 	}
 	return r, nil
 }
@@ -140,6 +145,7 @@ func (r *Runner) Close() error {
 	}
 	r.free = nil
 	r.mu.Unlock()
+	close(r.meter.stop)
 	r.wg.Wait()
 	var err error
 	if r.groups != nil {

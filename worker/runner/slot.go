@@ -4,6 +4,7 @@ package runner
 
 import (
 	"runtime"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,6 +18,8 @@ type Slot struct {
 	attr  syscall.ProcAttr
 	sys   syscall.SysProcAttr
 	files [3]uintptr
+	// current is the task that the meter looks at.
+	current atomic.Pointer[Task]
 }
 
 // NewSlot pins the calling goroutine to its thread until Close.
@@ -27,11 +30,17 @@ func (r *Runner) NewSlot() *Slot {
 	s.sys = newSysProcAttr()
 	s.attr.Sys = &s.sys
 	s.attr.Files = s.files[:]
+	if sampleMemory {
+		r.meter.add(s)
+	}
 	return s
 }
 
 // Close unpins the goroutine. No task of the slot may be running.
-func (s *Slot) Close() { runtime.UnlockOSThread() }
+func (s *Slot) Close() {
+	s.r.meter.remove(s)
+	runtime.UnlockOSThread()
+}
 
 // Run starts the task, calls started (which may be nil) with it in the slot's
 // goroutine, and blocks until it has ended.
@@ -77,6 +86,13 @@ func (s *Slot) Start(spec *Spec) (*Task, error) {
 		t.timeout = time.AfterFunc(spec.Timeout, t.onTimeout)
 		t.mu.Unlock()
 	}
+	if sampleMemory {
+		// Nobody else has the task yet.
+		t.pause, t.nextLook = firstLook, t.startedAt.Add(firstLook)
+		s.current.Store(t)
+		t.slot = s
+		s.r.meter.started()
+	}
 	return t, nil
 }
 
@@ -117,6 +133,9 @@ func (s *Slot) descriptor(fd int) uintptr {
 func (t *Task) Wait() Result {
 	err := waitExited(t.pid)
 	ended := time.Now()
+	if t.slot != nil {
+		t.slot.current.Store(nil)
+	}
 	// From here to the reap the process id is a zombie's and cannot be
 	// recycled; the lock keeps late signals out once it is reaped.
 	t.mu.Lock()
@@ -133,7 +152,7 @@ func (t *Task) Wait() Result {
 		_ = syscall.Kill(-t.pid, syscall.SIGKILL)
 		err = reap(t.pid, &ws, &ru)
 	}
-	outcome, reason := t.stopOutcome, t.stopReason
+	outcome, reason, sampled := t.stopOutcome, t.stopReason, t.sampled
 	t.mu.Unlock()
 
 	res := Result{StartedAt: t.startedAt, Duration: ended.Sub(t.startedAt)}
@@ -155,7 +174,7 @@ func (t *Task) Wait() Result {
 		return res
 	}
 	res.CPUTime = time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
-	if res.PeakMemoryBytes = peakMemory(&ru); res.PeakMemoryBytes == 0 {
+	if res.PeakMemoryBytes = max(peakMemory(&ru), sampled); res.PeakMemoryBytes == 0 {
 		res.PeakMemoryBytes = groupPeak
 	}
 	switch {

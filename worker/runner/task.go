@@ -13,6 +13,7 @@ import (
 // Task is a started task.
 type Task struct {
 	pid       int
+	slot      *Slot  // nil: the meter does not look at it
 	group     cgroup // nil: none
 	startedAt time.Time
 	grace     time.Duration
@@ -22,6 +23,10 @@ type Task struct {
 	exited   bool
 	timeout  *time.Timer
 	escalate *time.Timer
+	// Of the meter: peak memory as seen while the task runs.
+	sampled  int64
+	nextLook time.Time
+	pause    time.Duration
 	// What the first stop said; it decides the Result.
 	stopOutcome volleyv1.Outcome
 	stopReason  string
