@@ -9,11 +9,14 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/volley-batch/volley/client"
 	"github.com/volley-batch/volley/coordinator"
+	"github.com/volley-batch/volley/coordinator/journal"
 	"github.com/volley-batch/volley/internal/credential"
 )
 
@@ -65,7 +68,7 @@ func (a *app) serve(ctx context.Context, o coordinatorOptions) (err error) {
 	if o.listen, err = loopback(o.listen); err != nil {
 		return err
 	}
-	token, err := tokenFor(o.listen)
+	token, fresh, err := tokenFor(o.listen)
 	if err != nil {
 		return err
 	}
@@ -75,7 +78,10 @@ func (a *app) serve(ctx context.Context, o coordinatorOptions) (err error) {
 		WorkerLease: o.lease, KeepAge: o.keepAge, KeepJobs: o.keepJobs,
 	})
 	if err != nil {
-		return err
+		if fresh {
+			_ = credential.Remove(o.listen) // nothing listens there: it opens nothing
+		}
+		return conflict(o.listen, err)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	// With port 0 the address is known only now.
@@ -107,22 +113,33 @@ func loopback(addr string) (string, error) {
 	return net.JoinHostPort(host, port), nil
 }
 
+// conflict words an error about what another process has: the directory, the
+// port.
+func conflict(listen string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &client.Error{Kind: client.Refused, Err: err, Msg: listen + " is taken: another process listens there; stop it, or choose another address with --listen"}
+	case errors.Is(err, journal.ErrLocked):
+		return &client.Error{Kind: client.Refused, Err: err, Msg: err.Error()}
+	}
+	return err
+}
+
 // tokenFor keeps the token of an address over restarts: workers and watching
 // clients of before come back with it. It is saved before anything listens, so
-// that nobody finds the address without it.
-func tokenFor(addr string) (string, error) {
+// that nobody finds the address without it. fresh: there was none.
+func tokenFor(addr string) (token string, fresh bool, err error) {
 	if _, port, _ := net.SplitHostPort(addr); port == "0" {
-		return credential.Generate(), nil
+		return credential.Generate(), false, nil
 	}
-	token, err := credential.Load(addr)
-	if err == nil {
-		return token, nil
+	if token, err = credential.Load(addr); err == nil {
+		return token, false, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+		return "", false, err
 	}
 	token = credential.Generate()
-	return token, credential.Save(addr, token)
+	return token, true, credential.Save(addr, token)
 }
 
 // serverLogger logs text to stderr.

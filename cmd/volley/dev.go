@@ -43,21 +43,28 @@ func (a *app) dev(ctx context.Context, listen string, jobs int) (err error) {
 	if err != nil {
 		return err
 	}
-	token, err := tokenFor(listen)
+	token, fresh, err := tokenFor(listen)
 	if err != nil {
 		return err
 	}
+	serves := false
+	defer func() {
+		if fresh && !serves {
+			_ = credential.Remove(listen) // nothing listens there: it opens nothing
+		}
+	}()
 	in, err := embedded.Open(ctx, embedded.Config{
 		Dir: dir, Worker: true, Listen: listen, Token: token, Version: version(), Logger: a.logger(),
 		Capacity: &volleyv1.Resources{CpuMilli: int64(jobs) * 1000},
 	})
 	if err != nil {
-		return err
+		return conflict(listen, err)
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
 	if !in.Owner() {
 		return &client.Error{Kind: client.Refused, Msg: "another process works in " + dir + " already; stop it first"}
 	}
+	serves = true
 	if err := credential.Save(in.Listen(), token); err != nil {
 		return err
 	}

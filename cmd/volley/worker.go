@@ -7,15 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/volley-batch/volley/client"
 	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
@@ -81,8 +85,16 @@ func (a *app) work(ctx context.Context, o workerOptions) error {
 		}
 	}
 	c.Logger, c.Version = a.serverLogger(), version()
-	c.Dial = func(context.Context) (grpc.ClientConnInterface, io.Closer, error) {
-		// The credential is read each time: it may come after us.
+	c.Dial = func(ctx context.Context) (grpc.ClientConnInterface, io.Closer, error) {
+		// A coordinator saves its credential before it listens. Read before
+		// somebody listens, "there is none" would be out of date by the time
+		// of the call, which would be refused for good.
+		d := net.Dialer{Timeout: dialTimeout}
+		probe, err := d.DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, nil, err
+		}
+		_ = probe.Close()
 		conn, err := client.Connect(client.Options{Addr: addr}, worker.DialOptions()...)
 		if err != nil {
 			return nil, nil, err
@@ -95,9 +107,27 @@ func (a *app) work(ctx context.Context, o workerOptions) error {
 	}
 	c.Logger.Info("worker begins", "coordinator", addr, "data", c.DataDir)
 	if err := agent.Run(ctx); err != nil {
-		return &client.Error{Kind: client.Refused, Op: "worker", Msg: err.Error(), Err: err}
+		return workerError(addr, err)
 	}
 	return nil
+}
+
+// dialTimeout is how long a coordinator may take to accept a connection.
+const dialTimeout = 10 * time.Second
+
+// workerError is why a worker could not go on.
+func workerError(addr string, err error) error {
+	e := &client.Error{Kind: client.Refused, Op: "worker", Msg: err.Error(), Err: err}
+	var s interface{ GRPCStatus() *status.Status }
+	if !errors.As(err, &s) {
+		return e
+	}
+	e.Msg = fmt.Sprintf("the coordinator at %s refuses it: %s", addr, s.GRPCStatus().Message())
+	if s.GRPCStatus().Code() == codes.Unauthenticated {
+		e.Kind = client.Unauthenticated
+		e.Msg += " (only the user who started the coordinator may bring workers)"
+	}
+	return e
 }
 
 // config checks the flags.
