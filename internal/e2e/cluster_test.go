@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -55,21 +56,32 @@ type cluster struct {
 // process is a running volley. Its stderr is kept for the failure report.
 type process struct {
 	cmd  *exec.Cmd
-	log  *bytes.Buffer
+	log  *logBuffer
 	done chan struct{}
+}
+
+// logBuffer is written by a process and read by the test meanwhile.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 func newCluster(t *testing.T, args ...string) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), args: args, workers: map[string]*process{}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.addr = l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	c.addr = freeAddr(t)
 	t.Cleanup(func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -85,12 +97,22 @@ func newCluster(t *testing.T, args ...string) *cluster {
 	return c
 }
 
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
 // report shows the end of a process's log when the test has failed.
 func (c *cluster) report(name string, p *process) {
 	if !c.t.Failed() {
 		return
 	}
-	b := p.log.Bytes()
+	b := p.log.String()
 	c.t.Logf("%s:\n%s", name, b[max(0, len(b)-4000):])
 }
 
@@ -100,7 +122,7 @@ func (c *cluster) env() []string {
 
 func (c *cluster) start(args ...string) *process {
 	c.t.Helper()
-	p := &process{cmd: exec.Command(volley, args...), log: new(bytes.Buffer), done: make(chan struct{})}
+	p := &process{cmd: exec.Command(volley, args...), log: new(logBuffer), done: make(chan struct{})}
 	p.cmd.Env = c.env()
 	p.cmd.Stderr = p.log
 	p.cmd.Stdout = p.log
@@ -118,6 +140,23 @@ func (c *cluster) start(args ...string) *process {
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
+}
+
+// stop is SIGTERM. It fails the test when the process does not end cleanly and
+// soon.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("still there 20 s after SIGTERM:\n%s", p.log)
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit %d after SIGTERM:\n%s", code, p.log)
+	}
 }
 
 func (c *cluster) startCoordinator() {
@@ -138,6 +177,13 @@ func (c *cluster) startWorker(name string, args ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.workers[name] = c.start(append([]string{"worker", "--coordinator", c.addr, "--data", filepath.Join(c.dir, name), "--name", name}, args...)...)
+}
+
+func (c *cluster) stopWorker(name string) {
+	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.workers[name].stop(c.t)
 }
 
 func (c *cluster) killWorker(name string) {
@@ -174,8 +220,16 @@ func (c *cluster) client(ctx context.Context) *client.Client {
 // run runs a volley command to its end.
 func (c *cluster) run(stdin io.Reader, args ...string) (stdout, stderr string, code int) {
 	c.t.Helper()
-	cmd := exec.Command(volley, args...)
-	cmd.Env = c.env()
+	return c.runAs(stdin, "config", args...)
+}
+
+// runAs is run with another configuration directory: as another user.
+func (c *cluster) runAs(stdin io.Reader, config string, args ...string) (stdout, stderr string, code int) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, volley, args...)
+	cmd.Env = append(c.env(), "XDG_CONFIG_HOME="+filepath.Join(c.dir, config))
 	cmd.Dir = c.dir
 	cmd.Stdin = stdin
 	var out, errs bytes.Buffer
