@@ -101,7 +101,7 @@ func TestKilledWorker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close() // only read
 	l := newLedger(t)
 	s.collect(l, false, "result and start", func() bool { return l.finished(1) == 1 && size(l.started, 2) == 1 })
 	if err := first.Process.Kill(); err != nil {

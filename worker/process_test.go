@@ -319,7 +319,9 @@ func TestInputs(t *testing.T) {
 	// before the agent ends.
 	x.c.relax()
 	x.r.cancel()
-	x.r.wait()
+	if err := x.r.wait(); err != nil {
+		t.Errorf("the agent ends: %v", err)
+	}
 	if left, err := os.ReadDir(filepath.Join(x.dir, "blobs")); err != nil || len(left) != 0 {
 		t.Errorf("blobs left: %v %v", left, err)
 	}

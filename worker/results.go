@@ -200,14 +200,12 @@ func jsonError(b []byte, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("invalid JSON: it ends too early")
 	}
-	text := "invalid JSON: " + err.Error()
 	for _, word := range []string{"NaN", "Infinity"} {
 		if bytes.Contains(b, []byte(word)) {
-			text += " (JSON has no " + word + ")"
-			break
+			return fmt.Errorf("invalid JSON: %w (JSON has no %s)", err, word)
 		}
 	}
-	return errors.New(text)
+	return fmt.Errorf("invalid JSON: %w", err)
 }
 
 // mergeObjects merges b into a when both are objects; else b holds.
@@ -266,7 +264,7 @@ func readRegular(path string, limit int64) ([]byte, time.Time, error) {
 		}
 		return nil, time.Time{}, err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close() // only read
 	info, err := f.Stat()
 	if err != nil {
 		return nil, time.Time{}, err

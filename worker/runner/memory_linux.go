@@ -47,7 +47,7 @@ func treePeak(pid int) int64 {
 	for n := 0; n < len(queue) && n < maxLook; n++ {
 		dir := "/proc/" + strconv.Itoa(queue[n])
 		most = max(most, highWater(readProc(dir+"/status", buf[:])))
-		for _, word := range bytes.Fields(readProc(dir+"/task/"+strconv.Itoa(queue[n])+"/children", buf[:])) {
+		for word := range bytes.FieldsSeq(readProc(dir+"/task/"+strconv.Itoa(queue[n])+"/children", buf[:])) {
 			if child, err := strconv.Atoi(string(word)); err == nil {
 				queue = append(queue, child)
 			}
@@ -76,7 +76,7 @@ func readProc(path string, buf []byte) []byte {
 	if err != nil {
 		return nil
 	}
-	defer syscall.Close(fd) //nolint:errcheck // only read
+	defer syscall.Close(fd) // only read
 	n, err := syscall.Read(fd, buf)
 	if err != nil {
 		return nil

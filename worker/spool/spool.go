@@ -83,14 +83,12 @@ func Open(dir string) (*Spool, []Record, error) {
 	for i, id := range ids {
 		seg, err := openSegment(dir, id)
 		if err != nil {
-			s.Close()
-			return nil, nil, err
+			return nil, nil, errors.Join(err, s.Close())
 		}
 		s.segments = append(s.segments, seg)
 		found, err := s.scan(seg, i == len(ids)-1)
 		if err != nil {
-			s.Close()
-			return nil, nil, err
+			return nil, nil, errors.Join(err, s.Close())
 		}
 		records = append(records, found...)
 	}
@@ -101,8 +99,7 @@ func Open(dir string) (*Spool, []Record, error) {
 		}
 	}
 	if err := s.drop(); err != nil {
-		s.Close()
-		return nil, nil, err
+		return nil, nil, errors.Join(err, s.Close())
 	}
 	return s, records, nil
 }
