@@ -76,8 +76,8 @@ func readProc(path string, buf []byte) []byte {
 	if err != nil {
 		return nil
 	}
-	defer syscall.Close(fd) // only read
 	n, err := syscall.Read(fd, buf)
+	_ = syscall.Close(fd) // only read
 	if err != nil {
 		return nil
 	}
