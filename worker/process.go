@@ -339,9 +339,11 @@ func (s *processSlot) execute(c *one, r *Result) {
 // a lease that was taken away: it has been told to stop, and is waited for.
 func (s *processSlot) begin(t *Task, ref output.Ref) (stdout, stderr int, err error) {
 	for {
-		info, lerr := s.p.out.Lookup(ref)
-		if lerr != nil || !info.Live {
-			return s.out.Begin(ref)
+		// Asking first whether it runs would cost every task an answer that is
+		// nearly always no.
+		stdout, stderr, err = s.out.Begin(ref)
+		if !errors.Is(err, output.ErrRunning) {
+			return stdout, stderr, err
 		}
 		select {
 		case <-t.Stopped():
