@@ -103,7 +103,7 @@ func (a *app) root() *cobra.Command {
 	}
 	add("job", a.runCommand(), a.submitCommand(), a.lsCommand(), a.showCommand(), a.logsCommand(), a.waitCommand(),
 		a.cancelCommand(), a.rerunCommand(), a.whyCommand(), a.resultsCommand(), a.nodesCommand())
-	add("server", a.coordinatorCommand(), a.workerCommand(), a.devCommand())
+	add("server", a.coordinatorCommand(), a.workerCommand(), a.devCommand(), a.benchCommand())
 	add("", a.versionCommand())
 	root.AddCommand(jobfileTopic())
 	root.SuggestionsMinimumDistance = 2

@@ -134,6 +134,11 @@ var layers = []layer{
 		reason: "coordinator and worker in one process are wired from their tops, as in two",
 	},
 	{
+		folder: "internal/load",
+		allow:  []string{"proto", "sharding", "internal", "client", "coordinator", "worker"},
+		reason: "the load driver meets coordinator and worker at their tops and over the wire: what it measures is what users run",
+	},
+	{
 		folder: "cmd", allow: []string{"proto", "sharding", "internal/...", "client", "coordinator/...", "worker/..."},
 		reason: "commands sit on top; benchmarks and examples are not part of the binary",
 	},
