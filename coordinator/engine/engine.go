@@ -65,7 +65,9 @@ func (e *Engine) WorkerLease() time.Duration { return e.core.Options().WorkerLea
 
 // Proposed counts the batches that were given to the journal, and their bytes.
 // It may be called from any goroutine.
-func (e *Engine) Proposed() (batches, bytes uint64) { return e.core.batches.Load(), e.core.bytes.Load() }
+func (e *Engine) Proposed() (batches, bytes uint64) {
+	return e.core.batches.Load(), e.core.bytes.Load()
+}
 
 // Run blocks until ctx ends or the journal fails. Call it once. It does not
 // close the journal.
