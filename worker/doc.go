@@ -63,6 +63,11 @@
 // 64 KiB; invalid or larger, it is left out and the reason says so. The outcome
 // is that of the process alone.
 //
+// Of each of its two streams Config.MaxOutputBytes are kept. Running tasks are
+// looked at once a second: one that has written more is stopped, killed a
+// second later whatever its grace, and fails with OutputLimitExceeded. One that
+// has ended before is cut, and its outcome stays.
+//
 // # Fused processes
 //
 // With shard.target_ms one process gets successive indexes. All of them get
