@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,8 +130,15 @@ func TestSignalsAreClean(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	got := strings.Fields(string(out))
-	zero := strings.Repeat("0", 16)
-	if len(got) != 4 || got[1] != zero || got[3] != zero {
-		t.Errorf("a task's signals: %q; want nothing blocked or ignored", got)
+	if len(got) != 4 {
+		t.Fatalf("a task's signals: %q", got)
+	}
+	for _, mask := range []string{got[1], got[3]} {
+		bits, err := strconv.ParseUint(mask, 16, 64)
+		// Signals 32 and 33 are the C library's own: some versions of make pass
+		// them on ignored, and no program can tell.
+		if err != nil || bits&^(3<<31) != 0 {
+			t.Errorf("a task's signals: %q; want nothing blocked or ignored", got)
+		}
 	}
 }
