@@ -94,7 +94,7 @@ func (a *app) run(ctx context.Context, file string, o runOptions) (err error) {
 		return err
 	}
 	r.file, r.noun = l, progress.Noun(sub.Spec)
-	r.need = need{create: !o.dryRun, worker: !o.dryRun}
+	r.need = need{create: !o.dryRun, scratch: o.dryRun, worker: !o.dryRun}
 	if o.jobs > 0 {
 		r.need.capacity = &volleyv1.Resources{CpuMilli: int64(o.jobs) * 1000}
 	}

@@ -20,12 +20,18 @@ import (
 type session struct {
 	*client.Client
 	in *embedded.Instance // nil when connected by address
+	// temporary is a state directory that goes with the session; may be empty.
+	temporary string
 }
 
 // need says what a command needs of an embedded instance.
 type need struct {
 	// create makes the directory when there is none.
 	create bool
+	// scratch takes an empty directory that close removes when there is none:
+	// to plan a job, a new project needs the coordinator's checks, and must not
+	// be left with its state.
+	scratch bool
 	// worker runs tasks.
 	worker   bool
 	capacity *volleyv1.Resources
@@ -44,14 +50,22 @@ func (a *app) open(ctx context.Context, n need) (*session, error) {
 		return &session{Client: c}, nil
 	}
 	dir, err := a.stateDir(n.create)
+	var temporary string
+	if n.scratch && client.Kind(err) == client.Unreachable {
+		temporary, err = os.MkdirTemp("", "volley-")
+		dir = temporary
+	}
 	if err != nil {
 		return nil, err
 	}
 	in, err := embedded.Open(ctx, embedded.Config{Dir: dir, Worker: n.worker, Capacity: n.capacity, Before: n.before, Version: version(), Logger: a.logger()})
 	if err != nil {
+		if temporary != "" {
+			_ = os.RemoveAll(temporary)
+		}
 		return nil, err
 	}
-	return &session{Client: in.Client(), in: in}, nil
+	return &session{Client: in.Client(), in: in, temporary: temporary}, nil
 }
 
 // stateDir is --dir, else the nearest .volley, else a new one here.
@@ -77,10 +91,14 @@ func (a *app) stateDir(create bool) (string, error) {
 }
 
 func (s *session) close() error {
-	if s.in != nil {
-		return s.in.Close()
+	if s.in == nil {
+		return s.Client.Close()
 	}
-	return s.Client.Close()
+	err := s.in.Close()
+	if s.temporary != "" {
+		err = errors.Join(err, os.RemoveAll(s.temporary))
+	}
+	return err
 }
 
 // logs reads output from wherever it can be had.
