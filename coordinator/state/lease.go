@@ -45,6 +45,11 @@ func (s *State) grant(op *journalv1.Grant) (Result, error) {
 	if op.GetLeaseId() != 0 {
 		have = l.slots
 	}
+	// What runs is not stopped by a smaller number; the room that it would
+	// seem to give back would be granted a second time.
+	if uint64(op.GetParallel()) < have {
+		return Result{}, fmt.Errorf("grant to lease %d: %w: parallel %d is less than the %d tasks that may run under it", l.ID, ErrConflict, op.GetParallel(), have)
+	}
 	slots := min(uint64(op.GetParallel()), l.remaining.Len()+set.Len())
 	if more := slots - min(have, slots); more > j.Room() || more > 0 && more > w.Free().Fits(j.Shape) {
 		return Result{}, fmt.Errorf("grant of job %d to %q: %w: no room for %d tasks more", j.ID, op.GetNodeId(), ErrConflict, more)
