@@ -231,27 +231,6 @@ func TestPrefixer(t *testing.T) {
 	}
 }
 
-func TestReplaceFile(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	path := filepath.Join(dir, "out")
-	write := func(text string, err error) error {
-		return replaceFile(path, func(w io.Writer) error { _, _ = io.WriteString(w, text); return err })
-	}
-	gone := errors.New("gone")
-	if err := errors.Join(write("one", nil), write("two", nil)); err != nil {
-		t.Fatal(err)
-	}
-	if err := write("half", gone); !errors.Is(err, gone) {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(path)
-	list, _ := os.ReadDir(dir)
-	if string(b) != "two" || err != nil || len(list) != 1 {
-		t.Errorf("%q, %v, %d files", b, err, len(list))
-	}
-}
-
 // A second worker beside the first one has another directory, and one that
 // starts again finds its own.
 func TestFreeWorkerDir(t *testing.T) {

@@ -4,15 +4,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/volley-batch/volley/internal/export"
+	"github.com/volley-batch/volley/internal/render"
 	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
 )
 
@@ -89,7 +87,7 @@ func (a *app) results(ctx context.Context, name string, o resultsOptions) error 
 		if o.file == "" {
 			err = write(a.out)
 		} else {
-			err = replaceFile(o.file, write)
+			err = writeFile(o.file, write)
 		}
 		if err != nil {
 			return err
@@ -98,29 +96,8 @@ func (a *app) results(ctx context.Context, name string, o resultsOptions) error 
 			fmt.Fprintf(a.err, "a table ends after %d rows: use -o csv, jsonl or parquet\n", export.MaxTableRows)
 		}
 		if o.file != "" {
-			fmt.Fprintf(a.err, "%d rows in %s\n", info.Rows, o.file)
+			fmt.Fprintf(a.err, "%s in %s\n", render.Plural(info.Rows, "row"), o.file)
 		}
 		return nil
 	})
-}
-
-// replaceFile writes a file beside its place and puts it there when it is
-// complete: half a Parquet file is none.
-func replaceFile(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	err = write(f)
-	if err == nil {
-		err = f.Chmod(0o644) // CreateTemp's 0600 would surprise
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }
