@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 )
 
 // writeFile writes to the file that a user named.
@@ -20,13 +22,21 @@ import (
 // is no regular file is written straight into: renaming over /dev/null or a
 // FIFO would put a file in its place.
 func writeFile(path string, write func(io.Writer) error) error {
+	if fd, ok := descriptor(path); ok {
+		return writeInto(path, write, func() (*os.File, error) {
+			n, err := syscall.Dup(fd)
+			if err != nil {
+				return nil, err
+			}
+			return os.NewFile(uintptr(n), path), nil
+		})
+	}
 	st, err := os.Stat(path)
 	switch {
 	case err == nil && st.IsDir():
 		return usagef("--file %s: it is a directory; name a file in it", path)
-	case err == nil && (!st.Mode().IsRegular() || strings.HasPrefix(filepath.Clean(path), "/dev/")):
-		// /dev/stdout may be a regular file: what it holds already is not ours.
-		return writeInto(path, os.O_WRONLY|os.O_APPEND, write)
+	case err == nil && !st.Mode().IsRegular():
+		return writeInto(path, write, func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY, 0) })
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return inFile(path, err)
 	}
@@ -73,8 +83,26 @@ func replaceFile(path, target string, st os.FileInfo, write func(io.Writer) erro
 	return err
 }
 
-func writeInto(path string, flags int, write func(io.Writer) error) error {
-	f, err := os.OpenFile(path, flags, 0)
+// descriptor is the open file that a path of /dev stands for. Where it is a
+// regular file, Linux would open it anew and write from its beginning, over
+// what the process itself and those before it have written there.
+func descriptor(path string) (fd int, ok bool) {
+	switch path {
+	case "/dev/stdout":
+		return 1, true
+	case "/dev/stderr":
+		return 2, true
+	}
+	n, ok := strings.CutPrefix(path, "/dev/fd/")
+	if !ok {
+		return 0, false
+	}
+	fd, err := strconv.Atoi(n)
+	return fd, err == nil && fd >= 0
+}
+
+func writeInto(path string, write func(io.Writer) error, open func() (*os.File, error)) error {
+	f, err := open()
 	if err != nil {
 		return inFile(path, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -128,6 +129,30 @@ func TestWriteFileIntoFIFO(t *testing.T) {
 	mustWrite(t, "/dev/null", "gone")
 	if st, err := os.Stat("/dev/null"); err != nil || st.Mode()&os.ModeCharDevice == 0 {
 		t.Errorf("/dev/null: %v, %v", st.Mode(), err)
+	}
+}
+
+// Where the standard output is a file, what comes before and after stays.
+func TestWriteFileDescriptor(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, err := range []error{
+		writes("before ")(f),
+		writeFile("/dev/fd/"+strconv.Itoa(int(f.Fd())), writes("rows")),
+		writes(" after")(f),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantFile(t, path, "before rows after")
+	if err := writeFile("/dev/fd/999999", writes("x")); !errors.Is(err, syscall.EBADF) {
+		t.Errorf("a descriptor that is not open: %v", err)
 	}
 }
 
