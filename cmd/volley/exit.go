@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/volley-batch/volley/client"
+	"github.com/volley-batch/volley/coordinator/journal"
+	"github.com/volley-batch/volley/internal/embedded"
 	"github.com/volley-batch/volley/internal/jobfile"
 )
 
@@ -29,7 +31,7 @@ EXIT STATUS
   0    all succeeded
   1    some task failed
   2    usage or file error
-  3    coordinator unreachable
+  3    coordinator unreachable, or stopped by its machine: disk full, state damaged
   4    not found
   5    refused: permission, limit or conflict
   130  interrupted
@@ -65,6 +67,9 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitFailed
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), errInterrupted):
 		return exitInterrupted
+	}
+	if _, ok := errors.AsType[*embedded.Error](err); ok || errors.Is(err, journal.ErrFailed) {
+		return exitUnreachable
 	}
 	if _, ok := errors.AsType[*client.Error](err); !ok {
 		return exitUsage // flags, files, pipes

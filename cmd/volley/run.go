@@ -105,11 +105,7 @@ func (a *app) run(ctx context.Context, file string, o runOptions) (err error) {
 	if r.s, err = a.open(ctx, first); err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := r.s.close(); err == nil {
-			err = cerr
-		}
-	}()
+	defer r.s.end(&err)
 	if o.jobs > 0 && (r.s.in == nil || !r.s.in.Owner()) {
 		fmt.Fprintln(a.err, "--jobs is left aside: the worker of another process runs the tasks")
 	}

@@ -90,6 +90,16 @@ func (a *app) stateDir(create bool) (string, error) {
 	return filepath.Abs(dir)
 }
 
+// end closes the session of a command that ends with an error, or with none.
+func (s *session) end(err *error) {
+	if s.in != nil {
+		*err = s.in.Reason(*err)
+	}
+	if cerr := s.close(); *err == nil {
+		*err = cerr
+	}
+}
+
 func (s *session) close() error {
 	if s.in == nil {
 		return s.Client.Close()
@@ -116,10 +126,6 @@ func (a *app) with(ctx context.Context, do func(*session) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := s.close(); err == nil {
-			err = cerr
-		}
-	}()
+	defer s.end(&err)
 	return do(s)
 }

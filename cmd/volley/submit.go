@@ -52,11 +52,7 @@ func (a *app) submit(ctx context.Context, file string, o submitOptions) (err err
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := s.close(); err == nil {
-			err = cerr
-		}
-	}()
+	defer s.end(&err)
 	sub.Reuse, sub.Key = o.reuse, o.key
 	r, err := s.Submit(ctx, sub)
 	if err != nil {

@@ -40,11 +40,7 @@ func (a *app) wait(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := s.close(); err == nil {
-			err = cerr
-		}
-	}()
+	defer s.end(&err)
 	ids, err := a.jobIDs(ctx, s, "wait", names)
 	if err != nil {
 		return err

@@ -305,3 +305,20 @@ func TestBackpressure(t *testing.T) {
 		t.Fatalf("%d records of %d; %d bytes waited, at most %d and a batch may", seen, n, most, limit)
 	}
 }
+
+// TestFileErrorNamesTheFileOnce: the message goes to a user's terminal.
+func TestFileErrorNamesTheFileOnce(t *testing.T) {
+	t.Parallel()
+	const path = "/data/journal/raft.db"
+	full := &os.PathError{Op: "write", Path: path, Err: syscall.ENOSPC}
+	for want, err := range map[string]error{
+		"write /data/journal/raft.db: no space left on device":                              full,
+		"write /data/journal/raft.db: file resize error: truncate: no space left on device": fmt.Errorf("file resize error: %w", &os.PathError{Op: "truncate", Path: path, Err: syscall.ENOSPC}),
+		"write /data/journal/raft.db: input/output error":                                   syscall.EIO,
+	} {
+		e := &fileError{"write", path, err}
+		if e.Error() != want || !errors.Is(e, err) {
+			t.Errorf("%q, want %q", e, want)
+		}
+	}
+}

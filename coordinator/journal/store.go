@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -83,7 +84,7 @@ func openStore(dir string, failed func(error)) (*store, error) {
 		if file != nil {
 			_ = file.Close() // closed already unless bbolt panicked
 		}
-		return nil, fmt.Errorf("open %s: %w", s.path, err)
+		return nil, &fileError{"open", s.path, err}
 	}
 	return s, nil
 }
@@ -118,10 +119,24 @@ func (s *store) do(op string, f func() error, benign ...error) error {
 			return b
 		}
 	}
-	s.failed(fmt.Errorf("%s %s: %w", op, s.path, err))
+	s.failed(&fileError{op, s.path, err})
 	runtime.Goexit()
 	return err // not reached
 }
+
+// fileError names the file once: what the system says of a file, and bbolt of
+// what the system said, has its path too.
+type fileError struct {
+	op, path string
+	err      error
+}
+
+func (e *fileError) Error() string {
+	cause := strings.ReplaceAll(e.err.Error(), " "+e.path, "")
+	return e.op + " " + e.path + ": " + strings.TrimPrefix(cause, e.op+": ")
+}
+
+func (e *fileError) Unwrap() error { return e.err }
 
 func (s *store) FirstIndex() (i uint64, err error) {
 	err = s.do("read", func() (err error) { i, err = s.bolt.FirstIndex(); return err })

@@ -67,11 +67,20 @@ type Instance struct {
 	owner  *owner  // nil when joined
 	worker *runner // nil without one
 	ep     *endpoint
-	errs   chan error
+	ended
 }
 
-// Open takes the directory, or joins the process that has it.
+// Open takes the directory, or joins the process that has it. That this process
+// cannot run what it should is an *Error.
 func Open(ctx context.Context, c Config) (*Instance, error) {
+	in, err := enter(ctx, c)
+	if err != nil {
+		return nil, failed("", err)
+	}
+	return in, nil
+}
+
+func enter(ctx context.Context, c Config) (*Instance, error) {
 	if c.Dir == "" {
 		c.Dir = DirName
 	}
@@ -150,9 +159,9 @@ func join(ctx context.Context, d directory, c Config, attach bool) (*Instance, e
 	if err != nil {
 		return nil, err
 	}
-	in := &Instance{dir: d, client: cl, ep: ep, errs: make(chan error, 2)}
+	in := &Instance{dir: d, client: cl, ep: ep, ended: newEnded()}
 	if c.Worker && !ep.Worker {
-		if in.worker, err = startWorker(d, c, dialer(o), in.errs); err != nil {
+		if in.worker, err = startWorker(d, c, dialer(o), in.fail); err != nil {
 			return nil, errors.Join(err, cl.Close())
 		}
 	}
@@ -188,10 +197,6 @@ func (in *Instance) Listen() string {
 	}
 	return in.owner.srv.Addr()
 }
-
-// Err gives an error when the coordinator or the worker of this process ends
-// by itself.
-func (in *Instance) Err() <-chan error { return in.errs }
 
 // Close stops what this process runs: the worker first, so that it can hand
 // back what it holds.

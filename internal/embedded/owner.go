@@ -46,17 +46,17 @@ func own(ctx context.Context, d directory, lock *flock.Flock, c Config) (in *Ins
 		DataDir: d.path("coordinator"), Listen: listen, Socket: socket, Version: c.Version, Logger: c.Logger, Token: c.Token,
 	})
 	if err != nil {
-		return nil, err
+		return nil, &Error{What: "the coordinator cannot start", Err: err}
 	}
 	ep.Addr = srv.Addr()
 	if socket != "" {
 		ep.Addr = "unix:" + socket
 	}
 	in = &Instance{
-		dir: d, client: client.New(srv.Conn()), ep: ep, errs: make(chan error, 2),
+		dir: d, client: client.New(srv.Conn()), ep: ep, ended: newEnded(),
 		owner: &owner{srv: srv, lock: lock, done: make(chan struct{}), listen: c.Listen},
 	}
-	go in.owner.watch(in.errs)
+	go in.owner.watch(in.fail)
 	if c.Before != nil {
 		if err := c.Before(ctx, in.client); err != nil {
 			return nil, errors.Join(err, in.Close())
@@ -64,7 +64,7 @@ func own(ctx context.Context, d directory, lock *flock.Flock, c Config) (in *Ins
 	}
 	if c.Worker {
 		dial := func(context.Context) (grpc.ClientConnInterface, io.Closer, error) { return srv.Conn(), nil, nil }
-		if in.worker, err = startWorker(d, c, dial, in.errs); err != nil {
+		if in.worker, err = startWorker(d, c, dial, in.fail); err != nil {
 			return nil, errors.Join(err, in.Close())
 		}
 	}
@@ -76,11 +76,11 @@ func own(ctx context.Context, d directory, lock *flock.Flock, c Config) (in *Ins
 }
 
 // watch passes on the error that ends the server.
-func (o *owner) watch(errs chan<- error) {
+func (o *owner) watch(fail func(what string, err error)) {
 	select {
 	case err := <-o.srv.Err():
 		if err != nil {
-			errs <- fmt.Errorf("the coordinator has stopped: %w", err)
+			fail("the coordinator has stopped", err)
 		}
 	case <-o.done:
 	}
@@ -105,7 +105,7 @@ type runner struct {
 	err    error
 }
 
-func startWorker(d directory, c Config, dial func(context.Context) (grpc.ClientConnInterface, io.Closer, error), errs chan<- error) (*runner, error) {
+func startWorker(d directory, c Config, dial func(context.Context) (grpc.ClientConnInterface, io.Closer, error), fail func(what string, err error)) (*runner, error) {
 	a, err := worker.New(worker.Config{DataDir: d.path("worker"), Dial: dial, Capacity: c.Capacity, Version: c.Version, Logger: c.Logger})
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func startWorker(d directory, c Config, dial func(context.Context) (grpc.ClientC
 		defer close(r.done)
 		r.err = a.Run(ctx)
 		if r.err != nil && ctx.Err() == nil {
-			errs <- fmt.Errorf("the worker has stopped: %w", r.err)
+			fail("the worker has stopped", r.err)
 		}
 	}()
 	return r, nil
