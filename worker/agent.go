@@ -133,6 +133,7 @@ type Agent struct {
 	drain    bool     // no new work wanted
 	stopping bool     // nothing starts any more
 	closing  bool     // slots end
+	gone     bool     // bye was said
 	changed  chan struct{}
 	waiting  int // goroutines in await
 
@@ -306,6 +307,7 @@ func (a *Agent) windDown(tell bool) {
 		}
 		a.mu.Lock()
 		s := a.session
+		a.gone = s != nil
 		a.mu.Unlock()
 		if s != nil {
 			s.sayBye(ctx)
@@ -325,6 +327,7 @@ func (a *Agent) Close() error {
 		a.mu.Unlock()
 		a.slotsWG.Wait()
 		a.flush() // what the last task left, for the next process
+		a.trimSpool()
 		var errs []error
 		if a.procs != nil {
 			errs = append(errs, a.procs.close())

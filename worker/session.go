@@ -65,7 +65,7 @@ func (a *Agent) connectLoop(ctx context.Context) error {
 	down := false // the operator knows that there is no connection
 	for ctx.Err() == nil {
 		welcomed, err := a.serve(ctx)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || a.left() {
 			return nil
 		}
 		if refusal(err, welcomed) {
@@ -87,6 +87,14 @@ func (a *Agent) connectLoop(ctx context.Context) error {
 		pause = min(2*pause, backoffMax)
 	}
 	return nil
+}
+
+// left reports whether the coordinator was told bye: the end of that stream is
+// no loss, and a new one would bring the worker back.
+func (a *Agent) left() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.gone
 }
 
 // refusal reports whether trying again cannot help.
@@ -384,6 +392,7 @@ func (a *Agent) handle(s *session, m *volleyv1.ConnectResponse) {
 		a.revoke(r)
 	}
 	a.kick()
+	a.notify() // what was revoked may have been the last that Rest waits for
 	for _, n := range m.GetForgetJobs() {
 		if j := a.jobs[n]; j != nil {
 			delete(a.jobs, n)
