@@ -9,12 +9,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
+	"github.com/gofrs/flock"
+
+	"github.com/volley-batch/volley/client"
 	"github.com/volley-batch/volley/internal/credential"
 )
 
 // DirName is what the directory is called.
 const DirName = ".volley"
+
+// ErrReadOnly is wrapped by the error for a directory that cannot be written.
+var ErrReadOnly = errors.New("read-only directory")
 
 // maxSocketPath is what fits sockaddr_un on every system: 104 bytes on darwin,
 // the final zero included.
@@ -59,6 +66,9 @@ func (d directory) prepare() error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
+	if err := d.writable(); err != nil {
+		return err
+	}
 	// Nobody wants the state in a repository.
 	f, err := os.OpenFile(d.path(".gitignore"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
@@ -72,6 +82,31 @@ func (d directory) prepare() error {
 		return fmt.Errorf("state directory: %w", err)
 	}
 	return nil
+}
+
+// writable says in words that the directory cannot be written, which the first
+// file that is tried would say in its own. Even a question needs it: to open
+// the journal is to elect a leader, which is a record in it. A process that has
+// the directory may answer all the same.
+func (d directory) writable() error {
+	if !readOnly(func(mode uint32) error { return syscall.Access(string(d), mode) }) {
+		return nil
+	}
+	lock := flock.New(d.path("lock"), flock.SetFlag(os.O_RDONLY))
+	defer lock.Close()
+	if free, err := lock.TryLock(); err == nil && !free {
+		return nil
+	}
+	return &client.Error{Kind: client.Invalid, Err: ErrReadOnly, Msg: fmt.Sprintf(
+		"%s is read-only: volley needs to write there even to read; copy it to a writable place and name the copy with --dir", d)}
+}
+
+// readOnly reads the answers of access(2). The directory of another user, which
+// cannot be listed either, is not meant: no copy would help.
+func readOnly(access func(mode uint32) error) bool {
+	const write, list = 2, 4 | 1
+	err := access(write)
+	return errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) && access(list) == nil
 }
 
 func (d directory) readEndpoint() (*endpoint, error) {
