@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,8 +29,13 @@ type Slot struct {
 	// size of the files as End saw them. Invariant: while not rotate, nobody
 	// but the next attempt writes behind it.
 	size [2]int64
-	// rotate: the segment is not to be used again.
+	// rotate: someone may still write to the segment, or it is gone.
 	rotate bool
+	// parked are segments that were left because of rotate. Mostly it was a
+	// process that another slot was starting, which held copies of the
+	// descriptors until its exec: when nobody holds them any more they are used
+	// again, so that false alarms do not add up to many files.
+	parked []parkedSegment
 	// write are the descriptors of the running attempt; -1: closed.
 	write [2]int
 	// cur is the running attempt. Written under Store.mu: Close leaves the
@@ -38,6 +44,17 @@ type Slot struct {
 	// spare is an attempt that nobody follows, for the next Begin.
 	spare *attempt
 }
+
+// parkedSegment is a segment that its slot may come back to.
+type parkedSegment struct {
+	seg   uint32
+	paths [2]string
+	watch [2]int
+}
+
+// maxParked bounds the parked segments of a slot: beyond, a straggler really
+// lives on, and its segment is given up.
+const maxParked = 2
 
 // attempt is a running execution. Fields but done and ended are written before
 // it is published in Store.live.
@@ -163,8 +180,14 @@ func (s *Slot) prepare() error {
 		(st.segments[s.seg].entries > 0 || s.size == [2]int64{}) {
 		return nil
 	}
-	if err := s.leaveSegment(); err != nil {
+	if s.seg != 0 && s.rotate && len(s.parked) < maxParked {
+		s.parked = append(s.parked, parkedSegment{s.seg, s.paths, s.watch})
+		s.seg = 0
+	} else if err := s.leaveSegment(); err != nil {
 		return err
+	}
+	if s.unpark() {
+		return nil
 	}
 	id := st.nextSeg
 	st.nextSeg++
@@ -187,6 +210,38 @@ func (s *Slot) prepare() error {
 	st.segment(id).current = true
 	s.seg, s.watch, s.size, s.rotate = id, watch, [2]int64{}, false
 	return nil
+}
+
+// unpark goes back to a parked segment that nobody writes to any more, and says
+// whether there was one. What was written to it meanwhile belongs to no attempt.
+func (s *Slot) unpark() bool {
+	for n, p := range s.parked {
+		var size [2]int64
+		free := true
+		for i, fd := range p.watch {
+			held, known := heldForWriting(fd)
+			var stat syscall.Stat_t
+			free = free && known && !held && syscall.Fstat(fd, &stat) == nil && stat.Nlink > 0 && stat.Size < s.store.opts.SegmentBytes
+			size[i] = stat.Size
+		}
+		if free {
+			s.parked = slices.Delete(s.parked, n, n+1)
+			s.seg, s.paths, s.watch, s.size, s.rotate = p.seg, p.paths, p.watch, size, false
+			return true
+		}
+	}
+	return false
+}
+
+// leaveAll leaves the current segment and the parked ones. With Store.mu held.
+func (s *Slot) leaveAll() error {
+	err := s.leaveSegment()
+	for _, p := range s.parked {
+		s.seg, s.watch = p.seg, p.watch
+		err = errors.Join(err, s.leaveSegment())
+	}
+	s.parked = nil
+	return err
 }
 
 // leaveSegment closes the current segment and deletes it when nothing lies in
@@ -258,7 +313,7 @@ func (s *Slot) End(stragglers bool) (Info, error) {
 	defer st.mu.Unlock()
 	s.cur = nil
 	if st.closed {
-		_ = s.leaveSegment() // Open deletes what is left
+		_ = s.leaveAll() // Open deletes what is left
 		return Info{}, ErrClosed
 	}
 	delete(st.live, a.ref)

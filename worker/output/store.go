@@ -360,7 +360,7 @@ func (s *Store) Close() error {
 		if slot.cur != nil {
 			continue
 		}
-		if derr := slot.leaveSegment(); err == nil {
+		if derr := slot.leaveAll(); err == nil {
 			err = derr
 		}
 	}
