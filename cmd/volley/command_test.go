@@ -77,7 +77,7 @@ func TestHelpIsComplete(t *testing.T) {
 			t.Errorf("%s: no example", c.Name())
 		}
 	}
-	if n != 15 {
+	if n != 16 {
 		t.Errorf("%d commands", n)
 	}
 }

@@ -117,12 +117,13 @@ func verdict(j *volleyv1.Job) error {
 
 // reportOf gathers what a summary shows beyond the job itself. It leaves out
 // what cannot be had: the job has ended either way.
-func (a *app) reportOf(ctx context.Context, s *session, job *volleyv1.Job, noun string) progress.Report {
-	r := progress.Report{Job: job, Noun: noun, Style: a.outStyle(), Width: a.width(a.out)}
-	if job.GetCounts().GetFailed() > 0 {
-		if e, err := s.Explain(ctx, client.Ref{ID: job.Id}); err == nil {
-			r.Failures = e.Failures
-		}
+func (a *app) reportOf(ctx context.Context, s *session, job *volleyv1.Job, spec *volleyv1.JobSpec) progress.Report {
+	r := progress.Report{
+		Job: job, Noun: progress.Noun(spec), Shared: spec.GetWorkdir() != "" && job.GetSize() > 1,
+		Style: a.outStyle(), Width: a.width(a.out),
+	}
+	if e, err := s.Explain(ctx, client.Ref{ID: job.Id}); err == nil {
+		r.Failures, r.Remarks = e.Failures, e.Remarks
 	}
 	if job.GetMetric().GetName() != "" && job.GetBest() != nil {
 		top := &volleyv1.ListResultsRequest{JobId: job.Id, Order: volleyv1.ResultOrder_RESULT_ORDER_METRIC, Limit: 10}

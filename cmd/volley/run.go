@@ -261,7 +261,7 @@ func (r *runner) result(ctx context.Context, job *volleyv1.Job) error {
 		}
 		return err
 	}
-	report := r.reportOf(ctx, r.s, job, r.noun)
+	report := r.reportOf(ctx, r.s, job, r.file.Spec)
 	if err := progress.Summary(r.out, report); err != nil {
 		return err
 	}

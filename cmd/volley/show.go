@@ -84,7 +84,7 @@ func (f *facts) String() string {
 }
 
 func (a *app) showJob(ctx context.Context, s *session, d *volleyv1.JobDetail) error {
-	r := a.reportOf(ctx, s, d.Job, progress.Noun(d.Spec))
+	r := a.reportOf(ctx, s, d.Job, d.Spec)
 	if err := progress.Summary(a.out, r); err != nil {
 		return err
 	}

@@ -70,5 +70,9 @@ func (a *app) explain(ref client.Ref, job *volleyv1.Job, e *volleyv1.ExplainJobR
 	if e.Remedy != "" {
 		fmt.Fprintf(a.out, "  %s\n", render.Clean(e.Remedy))
 	}
-	return progress.Failures(a.out, progress.Report{Job: job, Failures: e.Failures, Style: st})
+	r := progress.Report{Job: job, Failures: e.Failures, Remarks: e.Remarks, Style: st}
+	if err := progress.Remarks(a.out, r); err != nil {
+		return err
+	}
+	return progress.Failures(a.out, r)
 }

@@ -128,7 +128,12 @@ func (s *Server) RerunJob(ctx context.Context, req *volleyv1.RerunJobRequest) (*
 // ExplainJob implements JobService.
 func (s *Server) ExplainJob(ctx context.Context, req *volleyv1.ExplainJobRequest) (*volleyv1.ExplainJobResponse, error) {
 	var out *volleyv1.ExplainJobResponse
-	err := s.job(ctx, req.GetJobId(), func(st *state.State, j *state.Job, child *uint64) { out = scheduler.Explain(st, j, child) })
+	err := s.job(ctx, req.GetJobId(), func(st *state.State, j *state.Job, child *uint64) {
+		out = scheduler.Explain(st, j, child)
+		if child == nil {
+			out.Remarks = j.Remarks()
+		}
+	})
 	return out, err
 }
 

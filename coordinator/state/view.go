@@ -191,32 +191,7 @@ func (j *Job) Ranked(limit int) []Best {
 
 // Failures groups the failed children by reason and exit code, most first.
 func (j *Job) Failures() []*volleyv1.FailureGroup {
-	const examples = 10
-	type key struct{ reason, exit uint16 }
-	groups := map[key]*volleyv1.FailureGroup{}
-	for _, base := range slices.Sorted(maps.Keys(j.chunks)) {
-		c := j.chunks[base]
-		for k := range c.recs {
-			r := &c.recs[k]
-			if r.phase() != phaseFailed {
-				continue
-			}
-			g := groups[key{r.reason, r.exit}]
-			if g == nil {
-				g = &volleyv1.FailureGroup{StatusReason: j.reasons[r.reason].status, Reason: j.reasons[r.reason].detail}
-				if r.exit != noExit {
-					code := int32(r.exit)
-					g.ExitCode = &code
-				}
-				groups[key{r.reason, r.exit}] = g
-			}
-			g.Count++
-			if len(g.Examples) < examples {
-				g.Examples = append(g.Examples, base<<chunkBits+uint64(k))
-			}
-		}
-	}
-	list := slices.Collect(maps.Values(groups))
+	list := j.groups(func(r *record) bool { return r.phase() == phaseFailed })
 	for _, u := range []struct {
 		set interface {
 			Len() uint64
@@ -229,16 +204,63 @@ func (j *Job) Failures() []*volleyv1.FailureGroup {
 		}
 		g := &volleyv1.FailureGroup{Count: u.set.Len(), StatusReason: u.why}
 		for i := range u.set.All() {
-			if g.Examples = append(g.Examples, i); len(g.Examples) == examples {
+			if g.Examples = append(g.Examples, i); len(g.Examples) == groupExamples {
 				break
 			}
 		}
 		list = append(list, g)
 	}
+	sortGroups(list)
+	return list
+}
+
+// Remarks groups what workers said of tasks that succeeded; most first.
+func (j *Job) Remarks() []*volleyv1.FailureGroup {
+	remark := func(r reason) bool { return r.detail != "" }
+	if !slices.ContainsFunc(j.reasons, remark) {
+		return nil // most jobs: their children need not be walked
+	}
+	list := j.groups(func(r *record) bool { return r.phase() == phaseSucceeded && remark(j.reasons[r.reason]) })
+	sortGroups(list)
+	return list
+}
+
+// groupExamples is how many indexes a group names.
+const groupExamples = 10
+
+// groups gathers the children whose records are wanted by reason and exit code.
+func (j *Job) groups(want func(*record) bool) []*volleyv1.FailureGroup {
+	type key struct{ reason, exit uint16 }
+	groups := map[key]*volleyv1.FailureGroup{}
+	for _, base := range slices.Sorted(maps.Keys(j.chunks)) {
+		c := j.chunks[base]
+		for k := range c.recs {
+			r := &c.recs[k]
+			if !want(r) {
+				continue
+			}
+			g := groups[key{r.reason, r.exit}]
+			if g == nil {
+				g = &volleyv1.FailureGroup{StatusReason: j.reasons[r.reason].status, Reason: j.reasons[r.reason].detail}
+				if r.exit != noExit {
+					code := int32(r.exit)
+					g.ExitCode = &code
+				}
+				groups[key{r.reason, r.exit}] = g
+			}
+			g.Count++
+			if len(g.Examples) < groupExamples {
+				g.Examples = append(g.Examples, base<<chunkBits+uint64(k))
+			}
+		}
+	}
+	return slices.Collect(maps.Values(groups))
+}
+
+func sortGroups(list []*volleyv1.FailureGroup) {
 	slices.SortFunc(list, func(a, b *volleyv1.FailureGroup) int {
 		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Examples[0], b.Examples[0]))
 	})
-	return list
 }
 
 // Proto renders the worker as the state knows it; whether its session is

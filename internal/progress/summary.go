@@ -3,6 +3,7 @@
 package progress
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -20,8 +21,13 @@ type Report struct {
 	Job *volleyv1.Job
 	// Noun is what an index is called.
 	Noun string
+	// Shared: the tasks have one directory, so what they write to results.json
+	// there is not theirs alone, and is not read.
+	Shared bool
 	// Failures, most first.
 	Failures []*volleyv1.FailureGroup
+	// Remarks on tasks that succeeded, most first.
+	Remarks []*volleyv1.FailureGroup
 	// Top are the best children by the job's metric, best first.
 	Top   []*volleyv1.Child
 	Style render.Style
@@ -65,7 +71,13 @@ func Summary(w io.Writer, r Report) error {
 	if j.State == volleyv1.JobState_JOB_STATE_FAILED && j.StatusReason != "" && len(r.Failures) == 0 {
 		fmt.Fprintf(&b, "  %s\n", render.Clean(j.StatusReason))
 	}
+	if text := unreported(r); text != "" {
+		fmt.Fprintf(&b, "  %s\n", text)
+	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
+		return err
+	}
+	if err := Remarks(w, r); err != nil {
 		return err
 	}
 	if err := Failures(w, r); err != nil {
@@ -90,6 +102,45 @@ func counts(c *volleyv1.Counts) string {
 	add(c.GetRunning(), "running")
 	add(c.GetSubmitted()+c.GetPending()+c.GetRunnable()+c.GetStarting(), "waiting")
 	return strings.Join(parts, ", ")
+}
+
+// unreported says how to report the metric when no task did: without it a sweep
+// has no ranking, and nothing else says why.
+func unreported(r Report) string {
+	name := r.Job.GetMetric().GetName()
+	if name == "" || r.Job.Best != nil || len(r.Top) > 0 || r.Job.GetCounts().GetSucceeded() == 0 {
+		return ""
+	}
+	key, err := json.Marshal(name)
+	if err != nil {
+		return "" // a string always encodes
+	}
+	text := fmt.Sprintf("no task reported %s: write {%s: …} to results.json in the task's directory", name, key)
+	if r.Shared {
+		text = fmt.Sprintf(`no task reported %s: write a line {"metrics": {%s: …}} to the socket VOLLEY_SOCKET (results.json is not read in a workdir that tasks share)`, name, key)
+	}
+	return r.Style.Yellow(render.Clean(text))
+}
+
+// Remarks writes what was remarked on tasks that succeeded, with a command that
+// shows one of them.
+func Remarks(w io.Writer, r Report) error {
+	const most = 3
+	var b strings.Builder
+	for i, g := range r.Remarks {
+		if i == most {
+			fmt.Fprintf(&b, "  and %s more: volley why %s -o json\n", render.Plural(len(r.Remarks)-most, "kind of warning"), r.Job.Id)
+			break
+		}
+		text := render.Truncate(render.Clean(g.Reason), 200)
+		fmt.Fprintf(&b, "  %s %s: %s", r.Style.Yellow("warning:"), render.Plural(g.Count, "task"), text)
+		if len(g.Examples) > 0 {
+			fmt.Fprintf(&b, " (volley show %s)", client.Ref{ID: r.Job.Id, Index: g.Examples[0], Child: r.Job.Array})
+		}
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 // Failures writes the groups of failures with the command that shows one.

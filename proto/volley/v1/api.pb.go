@@ -1707,7 +1707,10 @@ type ExplainJobResponse struct {
 	// What would change it, one sentence. Empty: nothing to do.
 	Remedy string `protobuf:"bytes,4,opt,name=remedy,proto3" json:"remedy,omitempty"`
 	// Failed jobs: failures grouped by reason and exit code, most first.
-	Failures      []*FailureGroup `protobuf:"bytes,5,rep,name=failures,proto3" json:"failures,omitempty"`
+	Failures []*FailureGroup `protobuf:"bytes,5,rep,name=failures,proto3" json:"failures,omitempty"`
+	// What workers remark on tasks that succeeded, for instance that their
+	// results.json could not be read: grouped by text, most first.
+	Remarks       []*FailureGroup `protobuf:"bytes,6,rep,name=remarks,proto3" json:"remarks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1773,6 +1776,13 @@ func (x *ExplainJobResponse) GetRemedy() string {
 func (x *ExplainJobResponse) GetFailures() []*FailureGroup {
 	if x != nil {
 		return x.Failures
+	}
+	return nil
+}
+
+func (x *ExplainJobResponse) GetRemarks() []*FailureGroup {
+	if x != nil {
+		return x.Remarks
 	}
 	return nil
 }
@@ -2729,13 +2739,14 @@ const file_volley_v1_api_proto_rawDesc = "" +
 	"\x13ListResultsResponse\x12$\n" +
 	"\x04rows\x18\x01 \x03(\v2\x10.volley.v1.ChildR\x04rows\"*\n" +
 	"\x11ExplainJobRequest\x12\x15\n" +
-	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\xcd\x01\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\"\x80\x02\n" +
 	"\x12ExplainJobResponse\x12)\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x13.volley.v1.JobStateR\x05state\x12'\n" +
 	"\x04tier\x18\x02 \x01(\x0e2\x13.volley.v1.WaitTierR\x04tier\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06remedy\x18\x04 \x01(\tR\x06remedy\x123\n" +
-	"\bfailures\x18\x05 \x03(\v2\x17.volley.v1.FailureGroupR\bfailures\"\xad\x01\n" +
+	"\bfailures\x18\x05 \x03(\v2\x17.volley.v1.FailureGroupR\bfailures\x121\n" +
+	"\aremarks\x18\x06 \x03(\v2\x17.volley.v1.FailureGroupR\aremarks\"\xad\x01\n" +
 	"\fFailureGroup\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12#\n" +
 	"\rstatus_reason\x18\x02 \x01(\tR\fstatusReason\x12\x16\n" +
@@ -2943,52 +2954,53 @@ var file_volley_v1_api_proto_depIdxs = []int32{
 	48, // 20: volley.v1.ExplainJobResponse.state:type_name -> volley.v1.JobState
 	3,  // 21: volley.v1.ExplainJobResponse.tier:type_name -> volley.v1.WaitTier
 	30, // 22: volley.v1.ExplainJobResponse.failures:type_name -> volley.v1.FailureGroup
-	33, // 23: volley.v1.ListNodesResponse.nodes:type_name -> volley.v1.Node
-	4,  // 24: volley.v1.Node.state:type_name -> volley.v1.NodeState
-	50, // 25: volley.v1.Node.capacity:type_name -> volley.v1.Resources
-	50, // 26: volley.v1.Node.used:type_name -> volley.v1.Resources
-	49, // 27: volley.v1.Node.labels:type_name -> volley.v1.Label
-	36, // 28: volley.v1.GetServerInfoResponse.process:type_name -> volley.v1.ProcessUsage
-	37, // 29: volley.v1.GetServerInfoResponse.journal:type_name -> volley.v1.JournalInfo
-	5,  // 30: volley.v1.JobService.SubmitJob:input_type -> volley.v1.SubmitJobRequest
-	9,  // 31: volley.v1.JobService.DescribeJobs:input_type -> volley.v1.DescribeJobsRequest
-	12, // 32: volley.v1.JobService.ListJobs:input_type -> volley.v1.ListJobsRequest
-	14, // 33: volley.v1.JobService.ListChildren:input_type -> volley.v1.ListChildrenRequest
-	16, // 34: volley.v1.JobService.WatchJob:input_type -> volley.v1.WatchJobRequest
-	18, // 35: volley.v1.JobService.CancelJob:input_type -> volley.v1.CancelJobRequest
-	20, // 36: volley.v1.JobService.TerminateJob:input_type -> volley.v1.TerminateJobRequest
-	22, // 37: volley.v1.JobService.RerunJob:input_type -> volley.v1.RerunJobRequest
-	24, // 38: volley.v1.JobService.ReadLogs:input_type -> volley.v1.ReadLogsRequest
-	26, // 39: volley.v1.JobService.ListResults:input_type -> volley.v1.ListResultsRequest
-	28, // 40: volley.v1.JobService.ExplainJob:input_type -> volley.v1.ExplainJobRequest
-	7,  // 41: volley.v1.JobService.PlanJob:input_type -> volley.v1.PlanJobRequest
-	31, // 42: volley.v1.ClusterService.ListNodes:input_type -> volley.v1.ListNodesRequest
-	34, // 43: volley.v1.ClusterService.GetServerInfo:input_type -> volley.v1.GetServerInfoRequest
-	38, // 44: volley.v1.BlobService.FindMissingBlobs:input_type -> volley.v1.FindMissingBlobsRequest
-	40, // 45: volley.v1.BlobService.PutBlob:input_type -> volley.v1.PutBlobRequest
-	42, // 46: volley.v1.BlobService.GetBlob:input_type -> volley.v1.GetBlobRequest
-	6,  // 47: volley.v1.JobService.SubmitJob:output_type -> volley.v1.SubmitJobResponse
-	10, // 48: volley.v1.JobService.DescribeJobs:output_type -> volley.v1.DescribeJobsResponse
-	13, // 49: volley.v1.JobService.ListJobs:output_type -> volley.v1.ListJobsResponse
-	15, // 50: volley.v1.JobService.ListChildren:output_type -> volley.v1.ListChildrenResponse
-	17, // 51: volley.v1.JobService.WatchJob:output_type -> volley.v1.WatchJobResponse
-	19, // 52: volley.v1.JobService.CancelJob:output_type -> volley.v1.CancelJobResponse
-	21, // 53: volley.v1.JobService.TerminateJob:output_type -> volley.v1.TerminateJobResponse
-	23, // 54: volley.v1.JobService.RerunJob:output_type -> volley.v1.RerunJobResponse
-	25, // 55: volley.v1.JobService.ReadLogs:output_type -> volley.v1.ReadLogsResponse
-	27, // 56: volley.v1.JobService.ListResults:output_type -> volley.v1.ListResultsResponse
-	29, // 57: volley.v1.JobService.ExplainJob:output_type -> volley.v1.ExplainJobResponse
-	8,  // 58: volley.v1.JobService.PlanJob:output_type -> volley.v1.PlanJobResponse
-	32, // 59: volley.v1.ClusterService.ListNodes:output_type -> volley.v1.ListNodesResponse
-	35, // 60: volley.v1.ClusterService.GetServerInfo:output_type -> volley.v1.GetServerInfoResponse
-	39, // 61: volley.v1.BlobService.FindMissingBlobs:output_type -> volley.v1.FindMissingBlobsResponse
-	41, // 62: volley.v1.BlobService.PutBlob:output_type -> volley.v1.PutBlobResponse
-	43, // 63: volley.v1.BlobService.GetBlob:output_type -> volley.v1.GetBlobResponse
-	47, // [47:64] is the sub-list for method output_type
-	30, // [30:47] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	30, // 23: volley.v1.ExplainJobResponse.remarks:type_name -> volley.v1.FailureGroup
+	33, // 24: volley.v1.ListNodesResponse.nodes:type_name -> volley.v1.Node
+	4,  // 25: volley.v1.Node.state:type_name -> volley.v1.NodeState
+	50, // 26: volley.v1.Node.capacity:type_name -> volley.v1.Resources
+	50, // 27: volley.v1.Node.used:type_name -> volley.v1.Resources
+	49, // 28: volley.v1.Node.labels:type_name -> volley.v1.Label
+	36, // 29: volley.v1.GetServerInfoResponse.process:type_name -> volley.v1.ProcessUsage
+	37, // 30: volley.v1.GetServerInfoResponse.journal:type_name -> volley.v1.JournalInfo
+	5,  // 31: volley.v1.JobService.SubmitJob:input_type -> volley.v1.SubmitJobRequest
+	9,  // 32: volley.v1.JobService.DescribeJobs:input_type -> volley.v1.DescribeJobsRequest
+	12, // 33: volley.v1.JobService.ListJobs:input_type -> volley.v1.ListJobsRequest
+	14, // 34: volley.v1.JobService.ListChildren:input_type -> volley.v1.ListChildrenRequest
+	16, // 35: volley.v1.JobService.WatchJob:input_type -> volley.v1.WatchJobRequest
+	18, // 36: volley.v1.JobService.CancelJob:input_type -> volley.v1.CancelJobRequest
+	20, // 37: volley.v1.JobService.TerminateJob:input_type -> volley.v1.TerminateJobRequest
+	22, // 38: volley.v1.JobService.RerunJob:input_type -> volley.v1.RerunJobRequest
+	24, // 39: volley.v1.JobService.ReadLogs:input_type -> volley.v1.ReadLogsRequest
+	26, // 40: volley.v1.JobService.ListResults:input_type -> volley.v1.ListResultsRequest
+	28, // 41: volley.v1.JobService.ExplainJob:input_type -> volley.v1.ExplainJobRequest
+	7,  // 42: volley.v1.JobService.PlanJob:input_type -> volley.v1.PlanJobRequest
+	31, // 43: volley.v1.ClusterService.ListNodes:input_type -> volley.v1.ListNodesRequest
+	34, // 44: volley.v1.ClusterService.GetServerInfo:input_type -> volley.v1.GetServerInfoRequest
+	38, // 45: volley.v1.BlobService.FindMissingBlobs:input_type -> volley.v1.FindMissingBlobsRequest
+	40, // 46: volley.v1.BlobService.PutBlob:input_type -> volley.v1.PutBlobRequest
+	42, // 47: volley.v1.BlobService.GetBlob:input_type -> volley.v1.GetBlobRequest
+	6,  // 48: volley.v1.JobService.SubmitJob:output_type -> volley.v1.SubmitJobResponse
+	10, // 49: volley.v1.JobService.DescribeJobs:output_type -> volley.v1.DescribeJobsResponse
+	13, // 50: volley.v1.JobService.ListJobs:output_type -> volley.v1.ListJobsResponse
+	15, // 51: volley.v1.JobService.ListChildren:output_type -> volley.v1.ListChildrenResponse
+	17, // 52: volley.v1.JobService.WatchJob:output_type -> volley.v1.WatchJobResponse
+	19, // 53: volley.v1.JobService.CancelJob:output_type -> volley.v1.CancelJobResponse
+	21, // 54: volley.v1.JobService.TerminateJob:output_type -> volley.v1.TerminateJobResponse
+	23, // 55: volley.v1.JobService.RerunJob:output_type -> volley.v1.RerunJobResponse
+	25, // 56: volley.v1.JobService.ReadLogs:output_type -> volley.v1.ReadLogsResponse
+	27, // 57: volley.v1.JobService.ListResults:output_type -> volley.v1.ListResultsResponse
+	29, // 58: volley.v1.JobService.ExplainJob:output_type -> volley.v1.ExplainJobResponse
+	8,  // 59: volley.v1.JobService.PlanJob:output_type -> volley.v1.PlanJobResponse
+	32, // 60: volley.v1.ClusterService.ListNodes:output_type -> volley.v1.ListNodesResponse
+	35, // 61: volley.v1.ClusterService.GetServerInfo:output_type -> volley.v1.GetServerInfoResponse
+	39, // 62: volley.v1.BlobService.FindMissingBlobs:output_type -> volley.v1.FindMissingBlobsResponse
+	41, // 63: volley.v1.BlobService.PutBlob:output_type -> volley.v1.PutBlobResponse
+	43, // 64: volley.v1.BlobService.GetBlob:output_type -> volley.v1.GetBlobResponse
+	48, // [48:65] is the sub-list for method output_type
+	31, // [31:48] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_volley_v1_api_proto_init() }
