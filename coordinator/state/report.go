@@ -42,11 +42,19 @@ func (s *State) report(op *journalv1.WorkerReport) (Result, error) {
 		j := s.mut(l.Job)
 		s.finishAll(j, l, w, lr)
 		if !repeated {
-			s.beginAll(j, l, w, lr.GetStarted())
-			s.preemptAll(j, l, w, lr.GetPreempted())
-			if set := within(lr.GetReturned(), l); !set.Empty() {
-				set.Subtract(l.running)
-				s.giveBack(j, l, set)
+			// Mostly there are results and nothing else: sets of nothing would be
+			// three allocations for each report.
+			if len(lr.GetStarted()) > 0 {
+				s.beginAll(j, l, w, lr.GetStarted())
+			}
+			if len(lr.GetPreempted()) > 0 {
+				s.preemptAll(j, l, w, lr.GetPreempted())
+			}
+			if len(lr.GetReturned()) > 0 {
+				if set := within(lr.GetReturned(), l); !set.Empty() {
+					set.Subtract(l.running)
+					s.giveBack(j, l, set)
+				}
 			}
 		}
 		s.charge(j, l)
