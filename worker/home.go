@@ -23,6 +23,9 @@ type home struct {
 	nodeID string
 	// epoch grows with every process that opens the directory.
 	epoch uint64
+	// survived are identities of earlier processes of which something could
+	// not be killed.
+	survived []string
 }
 
 func openHome(dir string) (*home, error) {

@@ -227,6 +227,7 @@ func (p *prepared) environment(a *Agent, j *job) error {
 		"VOLLEY_SIZE="+size,
 		"VOLLEY_SUBMIT_DIR="+spec.GetSubmitDir(),
 		"VOLLEY_NODE="+a.cfg.Name,
+		workerVariable+"="+a.home.identity(),
 		"AWS_BATCH_JQ_NAME="+queue,
 		"AWS_BATCH_CE_NAME=volley",
 		"AWS_EXECUTION_ENV=VOLLEY")

@@ -46,6 +46,16 @@ type fusedRun struct{ first, count uint64 }
 func newProcesses(a *Agent) (p *processes, err error) {
 	p = &processes{agent: a, log: a.log, work: a.home.path("work"), fused: make(map[uint64][]fusedRun)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
+	// Before all else: what an earlier process left may hold a socket, or write
+	// into a working directory.
+	if err := a.home.begin(a.log); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.home.end())
+		}
+	}()
 	if p.runner, err = runner.New(runner.Options{ID: a.home.nodeID, Logger: a.log}); err != nil {
 		return nil, err
 	}
@@ -71,7 +81,9 @@ func newProcesses(a *Agent) (p *processes, err error) {
 func (p *processes) close() error {
 	p.cancel()
 	p.wg.Wait()
-	return errors.Join(p.out.Close(), p.runner.Close(), p.sockets.close())
+	// Every task has been waited for: nothing of them runs but what they were
+	// allowed to leave.
+	return errors.Join(p.out.Close(), p.runner.Close(), p.sockets.close(), p.agent.home.end())
 }
 
 // flush makes the output of ended tasks findable after a death of this

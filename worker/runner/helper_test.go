@@ -4,6 +4,7 @@ package runner
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -55,6 +56,14 @@ func helper(mode string, args []string) int {
 		})
 		fmt.Fprintln(os.Stderr, res)
 		return 1
+	case "killstrays":
+		found, err := KillStrays(context.Background(), args)
+		if err != nil || len(found.Left) > 0 {
+			fmt.Fprintln(os.Stderr, found, err)
+			return 1
+		}
+		fmt.Printf("killed=%d\n", found.Killed)
+		return 0
 	case "run": // run a command as a task
 		r, err := New(Options{NoCgroups: true})
 		if err != nil {

@@ -5,9 +5,11 @@
 package runner
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -37,4 +39,10 @@ func (s *Slot) startWithRlimit(*Spec) (int, error) { return 0, errors.ErrUnsuppo
 
 func findCgroups(string, *slog.Logger) (cgroups, error) {
 	return nil, fmt.Errorf("%w: this system has none", errNoCgroups)
+}
+
+const canKillStrays = false
+
+func killStrays(context.Context, []string, *atomic.Int64) (Strays, error) {
+	return Strays{}, errors.ErrUnsupported
 }
