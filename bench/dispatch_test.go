@@ -33,7 +33,7 @@ func (noop) Execute(t *worker.Task, r *worker.Result) {
 // BenchmarkDispatch runs arrays of tasks that do nothing through a coordinator
 // with its journal on disk and workers that are connected over loopback TCP.
 func BenchmarkDispatch(b *testing.B) {
-	for _, workers := range []int{1, 4} {
+	for _, workers := range []int{1, 4, 64} {
 		for _, tasks := range []uint64{100_000, 1_000_000} {
 			b.Run(fmt.Sprintf("workers=%d/tasks=%d", workers, tasks), func(b *testing.B) { dispatch(b, workers, tasks) })
 		}
