@@ -8,6 +8,7 @@
 //	  endpoint.json  where it listens, and the token (mode 0600)
 //	  socket         a unix socket; loopback TCP where the path is too long
 //	  coordinator/   the journal
+//	  submit         held between planning a job and submitting it
 //	  worker/        spool, output of tasks, work directories
 //
 // One process owns the directory at a time: the one with the lock, which the
@@ -27,5 +28,7 @@
 // # Durability
 //
 // That of the coordinator: what was acknowledged survives. Tasks that run when
-// the owner ends are stopped, and queued again without being charged for it.
+// the owner ends are stopped, and queued again without being charged for it;
+// who calls Rest before Close stops none. Open records what the worker of a
+// killed owner has finished before it returns, so that a plan counts it.
 package embedded

@@ -39,7 +39,8 @@ type Config struct {
 	Worker bool
 
 	// Before is called in an owner before its worker starts, while nothing
-	// runs. An error ends Open. Default: nothing.
+	// runs, and after the results of a killed one are recorded. An error ends
+	// Open. Default: nothing.
 	Before func(context.Context, *client.Client) error
 
 	// Capacity of the worker. Default: the whole machine.
@@ -141,8 +142,7 @@ func passing(err error) bool {
 	}
 	// A token of the owner before this one is refused until the endpoint is
 	// written anew.
-	k := client.Kind(err)
-	return k == client.Unreachable || k == client.Unauthenticated
+	return gone(err)
 }
 
 // join connects to the owner.
@@ -161,9 +161,11 @@ func join(ctx context.Context, d directory, c Config, attach bool) (*Instance, e
 	}
 	in := &Instance{dir: d, client: cl, ep: ep, ended: newEnded()}
 	if c.Worker && !ep.Worker {
-		if in.worker, err = startWorker(d, c, dialer(o), in.fail); err != nil {
+		agent, err := guestAgent(ctx, workerConfig(d, c, dialer(o)))
+		if err != nil {
 			return nil, errors.Join(err, cl.Close())
 		}
+		in.worker = startWorker(agent, in.fail)
 	}
 	return in, nil
 }

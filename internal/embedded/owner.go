@@ -57,16 +57,25 @@ func own(ctx context.Context, d directory, lock *flock.Flock, c Config) (in *Ins
 		owner: &owner{srv: srv, lock: lock, done: make(chan struct{}), listen: c.Listen},
 	}
 	go in.owner.watch(in.fail)
-	if c.Before != nil {
-		if err := c.Before(ctx, in.client); err != nil {
+	// The agent first: what a killed owner's worker has left is recorded before
+	// anybody plans. It does not work yet.
+	var agent *worker.Agent
+	if c.Worker {
+		dial := func(context.Context) (grpc.ClientConnInterface, io.Closer, error) { return srv.Conn(), nil, nil }
+		if agent, err = newAgent(ctx, workerConfig(d, c, dial)); err != nil {
 			return nil, errors.Join(err, in.Close())
 		}
 	}
-	if c.Worker {
-		dial := func(context.Context) (grpc.ClientConnInterface, io.Closer, error) { return srv.Conn(), nil, nil }
-		if in.worker, err = startWorker(d, c, dial, in.fail); err != nil {
+	if c.Before != nil {
+		if err := c.Before(ctx, in.client); err != nil {
+			if agent != nil {
+				err = errors.Join(err, agent.Close())
+			}
 			return nil, errors.Join(err, in.Close())
 		}
+	}
+	if agent != nil {
+		in.worker = startWorker(agent, in.fail)
 	}
 	// Last: who reads it finds everything there.
 	if err := d.writeEndpoint(ep); err != nil {
@@ -100,18 +109,19 @@ func (o *owner) close(d directory) error {
 
 // runner is the worker of this process.
 type runner struct {
+	agent  *worker.Agent
 	cancel context.CancelFunc
 	done   chan struct{}
 	err    error
 }
 
-func startWorker(d directory, c Config, dial func(context.Context) (grpc.ClientConnInterface, io.Closer, error), fail func(what string, err error)) (*runner, error) {
-	a, err := worker.New(worker.Config{DataDir: d.path("worker"), Dial: dial, Capacity: c.Capacity, Version: c.Version, Logger: c.Logger})
-	if err != nil {
-		return nil, err
-	}
+func workerConfig(d directory, c Config, dial func(context.Context) (grpc.ClientConnInterface, io.Closer, error)) worker.Config {
+	return worker.Config{DataDir: d.path("worker"), Dial: dial, Capacity: c.Capacity, Version: c.Version, Logger: c.Logger}
+}
+
+func startWorker(a *worker.Agent, fail func(what string, err error)) *runner {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &runner{cancel: cancel, done: make(chan struct{})}
+	r := &runner{agent: a, cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
 		r.err = a.Run(ctx)
@@ -119,7 +129,7 @@ func startWorker(d directory, c Config, dial func(context.Context) (grpc.ClientC
 			fail("the worker has stopped", r.err)
 		}
 	}()
-	return r, nil
+	return r
 }
 
 func (r *runner) stop() error {
