@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -53,7 +54,7 @@ func (a *app) show(ctx context.Context, name string) error {
 			return render.One(a.out, format, render.Message(d))
 		}
 		if ref.Child {
-			return a.showChild(ref, d)
+			return a.showChild(ctx, s, ref, d)
 		}
 		return a.showJob(ctx, s, d)
 	})
@@ -173,7 +174,7 @@ func memory(t *volleyv1.Attempt) string {
 
 func cpus(milli int64) string { return render.Number(float64(milli) / 1000) }
 
-func (a *app) showChild(ref client.Ref, d *volleyv1.JobDetail) error {
+func (a *app) showChild(ctx context.Context, s *session, ref client.Ref, d *volleyv1.JobDetail) error {
 	c := d.Child
 	if c == nil {
 		return &client.Error{Kind: client.NotFound, Msg: "there is no child " + ref.String()}
@@ -201,11 +202,48 @@ func (a *app) showChild(ref client.Ref, d *volleyv1.JobDetail) error {
 	if err := t.Write(a.out); err != nil {
 		return err
 	}
+	last := c.Attempts[len(c.Attempts)-1]
+	switch {
+	case c.ReusedFrom != "":
+		_, err = io.WriteString(a.out, ranBy(ctx, s, ref, c))
 	// Where no process ran there is no output.
-	if last := c.Attempts[len(c.Attempts)-1]; last.ExitCode != nil || !client.Terminal(c.State) {
+	case last.ExitCode != nil, !client.Terminal(c.State):
 		_, err = fmt.Fprintf(a.out, "\nnext: volley logs %s\n", ref)
 	}
 	return err
+}
+
+// maxSearch bounds how many children are looked at for one point.
+const maxSearch = 10_000
+
+// ranBy says where the output of a child is whose result was taken over. The
+// job that ran it has the same point, maybe at another index: indexes move when
+// a sweep is extended. It is empty when that job is not kept any more.
+func ranBy(ctx context.Context, s *session, ref client.Ref, c *volleyv1.Child) string {
+	d, err := s.Job(ctx, client.Ref{ID: c.ReusedFrom})
+	if err != nil {
+		return ""
+	}
+	from := client.Ref{ID: c.ReusedFrom, Child: d.Job.Array}
+	found := !d.Job.Array
+	if d.Job.Array && (c.Params == "" || c.Params == "{}") {
+		// Without parameters the index is the point.
+		from.Index, found = ref.Index, ref.Index < d.Job.Size
+	} else if d.Job.Array {
+		for o, err := range limited(s.Children(ctx, &volleyv1.ListChildrenRequest{JobId: from.ID, PageSize: 1000}), maxSearch) {
+			if err != nil {
+				break
+			}
+			if o.Params == c.Params {
+				from.Index, found = o.Index, true
+				break
+			}
+		}
+	}
+	if !found {
+		return fmt.Sprintf("\nnext: volley show %s\n", from.ID)
+	}
+	return fmt.Sprintf("\nnext: volley logs %s\n", from)
 }
 
 // childFacts are those that single jobs and children have in common.
