@@ -11,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -44,8 +46,9 @@ func TestHelperWorker(t *testing.T) {
 	}
 }
 
-// TestKilledWorker kills a worker process with -9: its tasks die with it, its
-// results do not, and its output is there.
+// TestKilledWorker kills a worker process with -9: its tasks die with it, and
+// all they have started before the next worker connects; its results do not,
+// and its output is there.
 func TestKilledWorker(t *testing.T) {
 	t.Parallel()
 	c := newCoordinator(t)
@@ -67,6 +70,7 @@ func TestKilledWorker(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	child := filepath.Join(dir, "child")
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +96,7 @@ func TestKilledWorker(t *testing.T) {
 	s.send(&volleyv1.ConnectResponse{
 		Jobs: []*volleyv1.WorkerJob{
 			jobOf(1, 2, &volleyv1.JobSpec{Run: "echo done; exit 3"}),
-			jobOf(2, 2, &volleyv1.JobSpec{Run: "exec sleep 600 > " + fifo}),
+			jobOf(2, 2, &volleyv1.JobSpec{Run: "sleep 600 & echo $! > " + child + "; exec sleep 600 > " + fifo}),
 		},
 		Grants: []*volleyv1.Grant{grantOf(1, 1, 0, 1), {LeaseId: 2, Job: 2, Attempt: 1, Parallel: 1, Runs: []uint64{0, 2}}},
 	})
@@ -111,8 +115,20 @@ func TestKilledWorker(t *testing.T) {
 	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Fatalf("the task after the death of its worker: %v, want its end", err)
 	}
+	// What the task had started goes on, until the next worker says Hello.
+	text, err := os.ReadFile(child)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || !livesAsTask(pid) {
+		t.Fatalf("process %q of the task before the next start: %v", text, err)
+	}
 	begin()
 	s2 := c.welcomed()
+	if livesAsTask(pid) {
+		t.Error("a process of the killed worker's task is alive when the next one says Hello")
+	}
 	want := []*volleyv1.HeldLease{{LeaseId: 1, Finished: []uint64{0, 1}}}
 	if diff := cmp.Diff(want, s2.hello.GetHeld(), protocmp.Transform()); diff != "" {
 		t.Errorf("held after the restart (-want +got):\n%s", diff)

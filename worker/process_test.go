@@ -138,7 +138,7 @@ func TestTaskSeesItsEnvironment(t *testing.T) {
 	for _, want := range []string{
 		"VOLLEY_JOB_ID=j1", "VOLLEY_JOB_NAME=envy", "VOLLEY_INDEX=1", "VOLLEY_SIZE=2", "VOLLEY_ATTEMPT=1", "VOLLEY_LEASE=1",
 		`VOLLEY_PARAMS={"word":"b","k":"x"}`, "VOLLEY_PARAM_WORD=b", "VOLLEY_PARAM_K=x", "VOLLEY_SUBMIT_DIR=/submitted/here",
-		"VOLLEY_WORKDIR=" + dir, "VOLLEY_NODE=node", "GREETING=hi b", "LANG=C.UTF-8",
+		"VOLLEY_WORKDIR=" + dir, "VOLLEY_NODE=node", "VOLLEY_WORKER=" + x.r.agent.home.identity(), "GREETING=hi b", "LANG=C.UTF-8",
 		"AWS_BATCH_JOB_ID=j1:1", "AWS_BATCH_JOB_ARRAY_INDEX=1", "AWS_BATCH_JOB_ARRAY_SIZE=2", "AWS_BATCH_JOB_ATTEMPT=1",
 		"AWS_BATCH_JQ_NAME=q", "AWS_BATCH_CE_NAME=volley", "AWS_EXECUTION_ENV=VOLLEY", "arg=b 1 1 j1 2", dir,
 	} {
