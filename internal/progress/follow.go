@@ -211,9 +211,10 @@ const revoked = "revoked by the coordinator"
 // and the status reason when it is not the usual one.
 func Why(exit *int32, reason, statusReason string) string {
 	var parts []string
-	// Who revoked it says why, in the status reason.
-	if reason == revoked && statusReason != "" && statusReason != usual {
-		reason, statusReason = statusReason, ""
+	// Who revoked it says why, in the status reason. How the process took the
+	// signal does not matter: "exit code 0" of a failed task only puzzles.
+	if rest, ok := strings.CutPrefix(reason, revoked); ok && statusReason != "" && statusReason != usual {
+		reason, statusReason, exit = statusReason+", while it ran"+rest, "", nil
 	}
 	if reason != "" {
 		parts = append(parts, render.Clean(reason))

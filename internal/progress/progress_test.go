@@ -160,6 +160,33 @@ func TestMeter(t *testing.T) {
 	}
 }
 
+// TestFailuresOfAStop: what a stop did to the others is behind what it was for.
+func TestFailuresOfAStop(t *testing.T) {
+	t.Parallel()
+	zero, term, bad := int32(0), int32(143), int32(3)
+	const why = "Stopped at the first failed task"
+	job := &volleyv1.Job{Id: "4", Array: true, Cancelled: true, StatusReason: why}
+	var b bytes.Buffer
+	err := Failures(&b, Report{Job: job, Failures: []*volleyv1.FailureGroup{
+		{Count: 21, StatusReason: why, Examples: []uint64{9}},
+		{Count: 6, StatusReason: why, Reason: revoked, ExitCode: &term, Examples: []uint64{0}},
+		{Count: 1, StatusReason: usual, ExitCode: &bad, Examples: []uint64{1}},
+		{Count: 1, StatusReason: why, Reason: revoked, ExitCode: &zero, Examples: []uint64{2}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `
+FAILED  REASON                                          EXAMPLE
+     1  exit code 3                                     volley logs 4:1
+    21  Stopped at the first failed task                volley show 4:9
+     7  Stopped at the first failed task, while it ran  volley logs 4:0
+`
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 func TestSummary(t *testing.T) {
 	t.Parallel()
 	s := state(24, 22, 20, 2, 0)
@@ -213,7 +240,7 @@ func TestNoticeAndKind(t *testing.T) {
 		{&volleyv1.FailureGroup{StatusReason: "Cancelled by user"}, "Cancelled by user"},
 		{&volleyv1.FailureGroup{StatusReason: usual}, usual},
 		{&volleyv1.FailureGroup{Reason: `command "trian" not found in PATH`, StatusReason: "Task failed to start"}, `command "trian" not found in PATH, Task failed to start`},
-		{&volleyv1.FailureGroup{Reason: revoked, ExitCode: &code, StatusReason: "Terminated by user"}, "Terminated by user, exit code 1"},
+		{&volleyv1.FailureGroup{Reason: revoked, ExitCode: &code, StatusReason: "Terminated by user"}, "Terminated by user, while it ran"},
 		{&volleyv1.FailureGroup{Reason: revoked, ExitCode: &code, StatusReason: usual}, "revoked by the coordinator, exit code 1"},
 		{&volleyv1.FailureGroup{}, "no reason was recorded"},
 	} {

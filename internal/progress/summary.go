@@ -3,6 +3,7 @@
 package progress
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -150,9 +151,10 @@ func Failures(w io.Writer, r Report) error {
 	}
 	t := render.Table{Header: []string{"FAILED", "REASON", "EXAMPLE"}, Right: []bool{true}, Style: r.Style}
 	const most = 10
-	for i, g := range r.Failures {
+	groups := kinds(r)
+	for i, g := range groups {
 		if i == most {
-			t.Add("", fmt.Sprintf("and %d more kinds: volley why %s", len(r.Failures)-most, r.Job.Id), "")
+			t.Add("", fmt.Sprintf("and %d more kinds: volley why %s -o json", len(groups)-most, r.Job.Id), "")
 			break
 		}
 		example := ""
@@ -171,6 +173,39 @@ func Failures(w io.Writer, r Report) error {
 		return err
 	}
 	return t.Write(w)
+}
+
+// kinds puts groups together that read the same, and those of a stop behind the
+// failures that it may have been for: fifty tasks that were stopped must not
+// hide the one that failed.
+func kinds(r Report) []*volleyv1.FailureGroup {
+	var list []*volleyv1.FailureGroup
+	at := map[string]int{}
+	for _, g := range r.Failures {
+		kind := Kind(g)
+		i, ok := at[kind]
+		if !ok {
+			at[kind] = len(list)
+			list = append(list, g)
+			continue
+		}
+		list[i] = &volleyv1.FailureGroup{
+			Count: list[i].Count + g.Count, StatusReason: g.StatusReason, Reason: list[i].Reason, ExitCode: list[i].ExitCode, Examples: list[i].Examples,
+		}
+	}
+	stopped := func(g *volleyv1.FailureGroup) bool {
+		return r.Job.GetCancelled() && g.StatusReason == r.Job.GetStatusReason()
+	}
+	slices.SortStableFunc(list, func(a, b *volleyv1.FailureGroup) int {
+		switch x, y := stopped(a), stopped(b); {
+		case x && !y:
+			return 1
+		case y && !x:
+			return -1
+		}
+		return cmp.Compare(b.Count, a.Count)
+	})
+	return list
 }
 
 // Ranking writes the best children with their parameters.
