@@ -39,6 +39,14 @@ func (a *app) rerun(ctx context.Context, name string, all bool) error {
 		if err != nil {
 			return err
 		}
+		if n == 0 {
+			text := "job %s: no task failed, nothing to run again; --all runs them all\n"
+			if all {
+				text = "job %s: nothing to run again\n"
+			}
+			fmt.Fprintf(a.out, text, ids[0])
+			return nil
+		}
 		fmt.Fprintf(a.out, "job %s: %s again\n", ids[0], render.Plural(n, "task"))
 		if s.in != nil && !s.in.Working() {
 			fmt.Fprintf(a.err, "no worker runs in %s: `volley wait %s` runs it\n", s.in.Dir(), ids[0])
