@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -117,14 +118,14 @@ func open(ctx context.Context, c Config, probe keepalive.ServerParameters) (_ *S
 	if c.Listen != "" {
 		l, err := lc.Listen(ctx, "tcp", c.Listen)
 		if err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", c.Listen, err)
+			return nil, fmt.Errorf("listen on %s: %w", c.Listen, cause(err))
 		}
 		outer = append(outer, l)
 		s.addr = l.Addr().String()
 	}
 	raft, err := journal.OpenRaft(journal.RaftConfig{Dir: filepath.Join(c.DataDir, "journal"), Logger: c.Logger})
 	if err != nil {
-		return nil, fmt.Errorf("open the coordinator: %w", err)
+		return nil, err
 	}
 	s.journal = raft // only now: an interface with a nil in it is not nil
 	// After the journal, whose lock says that no other process lives here:
@@ -136,7 +137,7 @@ func open(ctx context.Context, c Config, probe keepalive.ServerParameters) (_ *S
 	if c.Socket != "" {
 		l, err := listenSocket(ctx, c.Socket)
 		if err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", c.Socket, err)
+			return nil, fmt.Errorf("listen on %s: %w", c.Socket, cause(err))
 		}
 		outer = append(outer, l)
 	}
@@ -191,6 +192,14 @@ func (c *Config) check() error {
 		return fmt.Errorf("listen address %q: this version serves loopback addresses only (127.0.0.1, [::1]), because it does not encrypt", c.Listen)
 	}
 	return nil
+}
+
+// cause is what the system says. Around it stands the address, again.
+func cause(err error) error {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno
+	}
+	return err
 }
 
 // listenSocket takes the place of a socket that was left behind, but of nothing

@@ -46,7 +46,7 @@ func openHome(dir string) (*home, error) {
 		if pid := h.read("pid"); pid != "" {
 			holder = " (process " + pid + ")"
 		}
-		return nil, fmt.Errorf("worker: data directory %s is used by another worker%s; stop it or name another directory", abs, holder)
+		return nil, fmt.Errorf("%s is %w%s; stop it or name another directory", abs, ErrInUse, holder)
 	}
 	if err := h.identify(); err != nil {
 		return nil, errors.Join(err, h.close())

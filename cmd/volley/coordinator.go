@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -110,6 +111,9 @@ func loopback(addr string) (string, error) {
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
 		return "", usagef("--listen %q: this version serves loopback only (127.0.0.1 or [::1]), since it has no TLS; reach it from elsewhere through an SSH tunnel", addr)
 	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", usagef("--listen %q: want a port from 0 to 65535", addr)
+	}
 	return net.JoinHostPort(host, port), nil
 }
 
@@ -118,9 +122,10 @@ func loopback(addr string) (string, error) {
 func conflict(listen string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return &client.Error{Kind: client.Refused, Err: err, Msg: listen + " is taken: another process listens there; stop it, or choose another address with --listen"}
+		return &client.Error{Kind: client.Refused, Err: syscall.EADDRINUSE, Msg: listen + " is taken: another process listens there; stop it, or choose another address with --listen"}
 	case errors.Is(err, journal.ErrLocked):
-		return &client.Error{Kind: client.Refused, Err: err, Msg: err.Error()}
+		// Not err: what cannot start because of its machine has another status.
+		return &client.Error{Kind: client.Refused, Err: journal.ErrLocked, Msg: err.Error()}
 	}
 	return err
 }

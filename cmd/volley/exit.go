@@ -68,7 +68,7 @@ func exitStatus(ctx context.Context, err error) int {
 	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled) && errors.Is(context.Cause(ctx), errInterrupted):
 		return exitInterrupted
 	}
-	if _, ok := errors.AsType[*embedded.Error](err); ok || errors.Is(err, journal.ErrFailed) {
+	if _, ok := errors.AsType[*embedded.Error](err); ok || errors.Is(err, journal.ErrFailed) || errors.Is(err, journal.ErrCorrupt) {
 		return exitUnreachable
 	}
 	if _, ok := errors.AsType[*client.Error](err); !ok {

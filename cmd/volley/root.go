@@ -50,6 +50,7 @@ is one child of an array job.
 // main runs the command and answers with the exit status.
 func (a *app) main(ctx context.Context, args []string) int {
 	root := a.root()
+	mendCompletion(root)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && strings.HasPrefix(err.Error(), "unknown command") {
@@ -106,6 +107,7 @@ func (a *app) root() *cobra.Command {
 	add("server", a.coordinatorCommand(), a.workerCommand(), a.devCommand(), a.benchCommand())
 	add("", a.versionCommand())
 	root.AddCommand(jobfileTopic())
+	root.SetHelpCommand(helpCommand())
 	root.SuggestionsMinimumDistance = 2
 	return root
 }

@@ -102,6 +102,9 @@ func (a *app) work(ctx context.Context, o workerOptions) error {
 		return conn, conn, nil
 	}
 	agent, err := worker.New(*c)
+	if errors.Is(err, worker.ErrInUse) {
+		return &client.Error{Kind: client.Refused, Err: err, Msg: err.Error()}
+	}
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func (d *directory) acquire() error {
 		if who == "" {
 			who = "unknown"
 		}
-		return fmt.Errorf("%w: %s is locked by process %s; stop it or use another directory", ErrLocked, d.path, who)
+		return fmt.Errorf("%w: %s is that of process %s; stop it or use another directory", ErrLocked, d.path, who)
 	}
 	// For people only: the lock itself goes when the process does.
 	if err := os.WriteFile(name, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
@@ -126,7 +126,7 @@ func (d *directory) checkFormat(node string) (fresh bool, err error) {
 	var version int
 	var owner string
 	if _, err := fmt.Sscanf(string(b), "volley journal %d\nnode %q\n", &version, &owner); err != nil {
-		return false, fmt.Errorf("%w: %s: not a journal's format file: %w", ErrCorrupt, name, err)
+		return false, fmt.Errorf("%w: %s holds %.40q, which is no format of a journal", ErrCorrupt, name, b)
 	}
 	if version != formatVersion {
 		return false, fmt.Errorf("%s: format version %d, this program reads %d; use the program that wrote it", name, version, formatVersion)

@@ -165,9 +165,9 @@ var (
 	// ErrFailed is wrapped by every error that comes from broken storage.
 	ErrFailed = errors.New("journal: storage failed")
 	// ErrCorrupt is wrapped by errors about files that are damaged or missing.
-	ErrCorrupt = errors.New("journal: corrupt")
+	ErrCorrupt = errors.New("it is damaged")
 	// ErrLocked is wrapped by the error for a directory that is in use.
-	ErrLocked = errors.New("journal: directory is in use")
+	ErrLocked = errors.New("the directory is in use")
 	// ErrTooLarge is wrapped by the answer to Propose for more than MaxRecord bytes.
 	ErrTooLarge = errors.New("journal: record too large")
 	// ErrBusy is the answer to Snapshot at a point where none can be cut.
