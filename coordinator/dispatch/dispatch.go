@@ -160,7 +160,7 @@ func (d *Dispatcher) Connect(stream grpc.BidiStreamingServer[volleyv1.ConnectReq
 	case <-s.done:
 		err = s.err
 	}
-	d.log.Info("worker disconnected", "worker", s.hello.GetName(), "node", s.hello.GetNodeId(), "reason", err)
+	d.log.Info("worker disconnected", "worker", s.hello.GetName(), "node", s.hello.GetNodeId(), "reason", reason(err))
 	return err
 }
 
