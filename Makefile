@@ -9,6 +9,9 @@ COUNT ?= 1
 PKG ?= ./...
 FUZZTIME ?= 10s
 
+# Flags for `make bench-peers`, for instance PEERS='-rounds 5 -only "volley|make"'.
+PEERS ?=
+
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 
 # Tools are built once per version: the folder's name is a checksum of the
@@ -98,6 +101,12 @@ bench: ## Run benchmarks (BENCH=regexp PKG=./... COUNT=1)
 .PHONY: bench-once
 bench-once: ## Run every benchmark once, so that none rots
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 15m ./...
+
+.PHONY: bench-peers
+bench-peers: build ## Compare with xargs, make, parallel, Slurm, Dask, Ray, HyperQueue (Linux, root)
+	@mkdir -p .bench
+	CGO_ENABLED=0 $(GO) build -trimpath -o .bench/peers ./bench/peers
+	.bench/peers $(PEERS)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for a short time (FUZZTIME=10s)
