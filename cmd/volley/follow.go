@@ -70,15 +70,9 @@ func (a *app) follow(ctx context.Context, s *session, id string, f following) (*
 			f.view = nil // the summary says it
 			continue
 		}
-		if client.Kind(err) != client.Unreachable || s.in == nil || s.in.Owner() || ctx.Err() != nil {
+		if again, err := a.rejoin(ctx, s, f.need, err); !again {
 			return job, err
 		}
-		_ = s.close() // its coordinator is gone: there is nothing to hand back
-		next, err := a.open(ctx, f.need)
-		if err != nil {
-			return job, err
-		}
-		*s = *next
 	}
 }
 

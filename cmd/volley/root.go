@@ -9,11 +9,13 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/volley-batch/volley/internal/embedded"
 	"github.com/volley-batch/volley/internal/render"
 )
 
@@ -28,6 +30,9 @@ type app struct {
 	output      string
 	noColor     bool
 	verbose     bool
+
+	// working is the instance of this process that runs tasks; nil: none.
+	working atomic.Pointer[embedded.Instance]
 }
 
 const rootHelp = `Volley runs array jobs, sweeps and maps on your own machines.
@@ -60,7 +65,7 @@ func (a *app) main(ctx context.Context, args []string) int {
 		e.command = cmd.CommandPath()
 	}
 	status := exitStatus(ctx, err)
-	if err != nil {
+	if _, told := errors.AsType[*reportedError](err); err != nil && !told {
 		a.report(a.err, status, err)
 	}
 	return status

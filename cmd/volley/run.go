@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -73,6 +74,8 @@ type runner struct {
 	noun string
 	s    *session
 	need need
+	// own is the job that this command has submitted; empty: none yet.
+	own string
 }
 
 func (a *app) run(ctx context.Context, file string, o runOptions) (err error) {
@@ -106,6 +109,7 @@ func (a *app) run(ctx context.Context, file string, o runOptions) (err error) {
 		return err
 	}
 	defer r.s.end(&err)
+	defer func() { a.linger(ctx, r.s, &err, r.own) }()
 	if o.jobs > 0 && (r.s.in == nil || !r.s.in.Owner()) {
 		fmt.Fprintln(a.err, "--jobs is left aside: the worker of another process runs the tasks")
 	}
@@ -129,10 +133,16 @@ func (r *runner) execute(ctx context.Context, sub client.Submission) error {
 		return errInterrupted
 	}
 	// Not cut off by an interrupt: whether the job exists has to be known.
-	resp, err := r.s.Submit(context.WithoutCancel(ctx), sub)
-	if err != nil {
+	// One key for all tries: a process that leaves may have taken it before.
+	sub.Key = rand.Text()
+	var resp *volleyv1.SubmitJobResponse
+	if err := r.lasting(context.WithoutCancel(ctx), r.s, r.need, func() (err error) {
+		resp, err = r.s.Submit(context.WithoutCancel(ctx), sub)
+		return err
+	}); err != nil {
 		return placed(r.file, err)
 	}
+	r.own = resp.JobId
 	f := following{need: r.need}
 	if r.o.watch && (r.say == r.out || r.terminal(r.err)) {
 		f.view = r.liveView(r.say)
@@ -163,10 +173,6 @@ func (r *runner) execute(ctx context.Context, sub client.Submission) error {
 // each job. Only the owner of the directory knows that nobody follows them,
 // and only before its worker starts are they not running again.
 func (r *runner) takeOver(ctx context.Context, c *client.Client, name string) error {
-	active := []volleyv1.JobState{
-		volleyv1.JobState_JOB_STATE_SUBMITTED, volleyv1.JobState_JOB_STATE_PENDING, volleyv1.JobState_JOB_STATE_RUNNABLE,
-		volleyv1.JobState_JOB_STATE_STARTING, volleyv1.JobState_JOB_STATE_RUNNING,
-	}
 	for j, err := range c.List(ctx, &volleyv1.ListJobsRequest{Name: name, States: active}) {
 		if err != nil {
 			return err
@@ -181,8 +187,11 @@ func (r *runner) takeOver(ctx context.Context, c *client.Client, name string) er
 
 // plan says what will run, and why what was done before does not count.
 func (r *runner) plan(ctx context.Context, spec *volleyv1.JobSpec) error {
-	p, err := r.s.Plan(ctx, spec)
-	if err != nil {
+	var p *volleyv1.PlanJobResponse
+	if err := r.lasting(ctx, r.s, r.need, func() (err error) {
+		p, err = r.s.Plan(ctx, spec)
+		return err
+	}); err != nil {
 		return placed(r.file, err)
 	}
 	if r.format == render.FormatJSON && r.o.dryRun {
@@ -222,7 +231,7 @@ func planText(p *volleyv1.PlanJobResponse, noun string) string {
 // the next interrupt ends the process.
 func (r *runner) stop(id string, f following, reason string, last *volleyv1.Job) (*volleyv1.Job, error) {
 	ctx := context.Background()
-	if err := r.s.Terminate(ctx, id, reason); err != nil && client.Kind(err) != client.Refused {
+	if err := r.lasting(ctx, r.s, r.need, func() error { return r.s.Terminate(ctx, id, reason) }); err != nil && client.Kind(err) != client.Refused {
 		return last, err
 	}
 	f.stop, f.stopping = nil, true

@@ -65,6 +65,9 @@ func (a *app) open(ctx context.Context, n need) (*session, error) {
 		}
 		return nil, err
 	}
+	if in.RunsTasks() {
+		a.working.Store(in)
+	}
 	return &session{Client: in.Client(), in: in, temporary: temporary}, nil
 }
 

@@ -40,9 +40,13 @@ func (a *app) wait(ctx context.Context, names []string) (err error) {
 	if err != nil {
 		return err
 	}
+	var ids []string
 	defer s.end(&err)
-	ids, err := a.jobIDs(ctx, s, "wait", names)
-	if err != nil {
+	defer func() { a.linger(ctx, s, &err, ids...) }()
+	if err := a.lasting(ctx, s, n, func() (err error) {
+		ids, err = a.jobIDs(ctx, s, "wait", names)
+		return err
+	}); err != nil {
 		return err
 	}
 	f := following{need: n}

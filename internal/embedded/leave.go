@@ -47,6 +47,10 @@ func (in *Instance) Rest(ctx context.Context, wait func()) error {
 	return in.worker.agent.Rest(ctx, wait)
 }
 
+// RunsTasks says whether tasks run in this process, and not in that of another
+// owner.
+func (in *Instance) RunsTasks() bool { return in.worker != nil }
+
 // Kill ends the tasks of this process without their grace, and answers how many
 // they were. It blocks for some seconds at most. The instance is good for Close
 // only; another goroutine may be in it.
