@@ -49,8 +49,8 @@ there, other users are refused.`,
 	f := c.Flags()
 	f.StringVar(&o.data, "data", "", "state `directory` (required)")
 	f.StringVar(&o.listen, "listen", defaultListen, "loopback `address` of the API; port 0 picks a free one")
-	f.DurationVar(&o.lease, "worker-lease", 30*time.Second, "a worker that was not heard of for so long is lost")
-	f.DurationVar(&o.keepAge, "keep-age", 720*time.Hour, "forget ended jobs after so long")
+	durationFlag(f, &o.lease, "worker-lease", 30*time.Second, "a worker that was not heard of for so long is lost")
+	durationFlag(f, &o.keepAge, "keep-age", 30*24*time.Hour, "forget ended jobs after so long, as in 12h or 90d")
 	f.IntVar(&o.keepJobs, "keep-jobs", 10_000, "keep at most so many ended jobs")
 	return c
 }
@@ -62,7 +62,7 @@ func (a *app) serve(ctx context.Context, o coordinatorOptions) (err error) {
 	case o.lease < time.Second:
 		return usagef("--worker-lease %v: want at least 1s", o.lease)
 	case o.keepAge <= 0:
-		return usagef("--keep-age %v: want a duration above 0", o.keepAge)
+		return usagef("--keep-age 0: want a duration above 0")
 	case o.keepJobs < 1:
 		return usagef("--keep-jobs %d: want a number from 1", o.keepJobs)
 	}

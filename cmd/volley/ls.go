@@ -49,7 +49,7 @@ func (a *app) lsCommand() *cobra.Command {
 	f.StringArrayVarP(&o.labels, "label", "l", nil, "only jobs with this label, `key=value` (repeatable)")
 	f.StringVar(&o.sort, "sort", "created", "order by `time`: created, started or stopped")
 	f.BoolVar(&o.asc, "ascending", false, "oldest first")
-	f.DurationVar(&o.since, "since", 0, "only jobs whose --sort time is within this `duration`, as in 24h")
+	durationFlag(f, &o.since, "since", 0, "only jobs whose --sort time is within this `duration`, as in 24h or 2d")
 	f.IntVarP(&o.limit, "limit", "n", 50, "at most so many; 0: all")
 	completeWords(c, "state", "submitted, pending, runnable, starting, running, succeeded, failed")
 	completeWords(c, "sort", "created, started or stopped")
@@ -101,9 +101,6 @@ func (o *lsOptions) request(now time.Time) (*volleyv1.ListJobsRequest, error) {
 	}
 	if r.Labels, err = parseLabels(o.labels); err != nil {
 		return nil, err
-	}
-	if o.since < 0 {
-		return nil, usagef("--since %v: want a duration above 0", o.since)
 	}
 	if o.since > 0 {
 		r.Since = now.Add(-o.since).UnixMilli()

@@ -21,11 +21,18 @@ attempts, or all of them with --all.`,
 		Example:           "  volley rerun 3 && volley wait 3",
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeJob(1),
-		RunE:              func(cmd *cobra.Command, args []string) error { return a.rerun(cmd.Context(), args[0], all) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case all && failed && cmd.Flags().Changed("failed"):
+				return usagef("--all and --failed: choose one; --failed is what rerun does without either")
+			case !all && !failed:
+				return usagef("--failed=false leaves nothing to run again; --all means all children")
+			}
+			return a.rerun(cmd.Context(), args[0], all)
+		},
 	}
 	c.Flags().BoolVar(&all, "all", false, "all children")
 	c.Flags().BoolVar(&failed, "failed", true, "the failed and cancelled children")
-	c.MarkFlagsMutuallyExclusive("all", "failed")
 	return c
 }
 
