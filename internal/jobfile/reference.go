@@ -72,6 +72,36 @@ Placeholders in command, run and the values of env
   $(…), in a here-document. In $((…)) they must be integers. In ${…}, backquotes
   and here-documents within $(…) they cannot stand: use $VOLLEY_PARAM_NAME.
 
+What a task sees
+  VOLLEY_JOB_ID, VOLLEY_JOB_NAME, VOLLEY_SIZE    the job; how many tasks it has
+  VOLLEY_INDEX, VOLLEY_ATTEMPT                   index from 0, attempt from 1
+  VOLLEY_PARAMS, VOLLEY_PARAM_NAME               the point: as JSON, one by one
+  VOLLEY_RECORDS                                 maps with shards: the file of
+                                                 {records}
+  VOLLEY_SUBMIT_DIR, VOLLEY_WORKDIR              directory of the job file; of
+                                                 the task
+  VOLLEY_SOCKET                                  for metrics and results, below
+  VOLLEY_LEASE, VOLLEY_NODE                      its lease; the name of its node
+  AWS_BATCH_JOB_ID, AWS_BATCH_JOB_ATTEMPT, AWS_BATCH_JOB_ARRAY_INDEX,
+  AWS_BATCH_JOB_ARRAY_SIZE, AWS_BATCH_JQ_NAME, AWS_BATCH_CE_NAME
+                                                 the same, as in AWS Batch
+  Of the worker's environment: PATH, HOME, LANG, LC_ALL, TZ, USER, LOGNAME and
+  TMPDIR; nothing else. env adds more. A value above 96 KiB is left out.
+
+Metrics and results
+  A task reports a JSON object, at most 64 KiB. Its members become columns of
+  volley results; metric ranks by the number of that name, at the top or within
+  "metrics". There are two ways, and both may be used:
+    echo '{"val_loss": 0.25}' > results.json
+             in the working directory. With a workdir that the tasks of an
+             array share it is not read.
+    {"metrics": {"val_loss": 0.25}}
+    {"result": {"model": "epoch-9.bin"}}
+             lines written to the unix socket VOLLEY_SOCKET, as often as
+             wanted: of the same name the last one counts.
+  Python: json.dump({"val_loss": loss}, open("results.json", "w")); a NaN is no
+  JSON. What cannot be read is a warning; the task has succeeded all the same.
+
 Files
   A word of command that names a file beside the job file (also in --x=FILE)
   is an input by itself; so is a word of run that looks like a path. With
