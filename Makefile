@@ -6,6 +6,7 @@ GO ?= go
 # What `make bench` measures; see CONTRIBUTING.md.
 BENCH ?= .
 COUNT ?= 1
+BENCHTIME ?= 0.5s
 PKG ?= ./...
 FUZZTIME ?= 10s
 
@@ -94,9 +95,28 @@ cross: ## Build every package for all platforms, without cgo
 		CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build ./...; \
 	done
 
+# All of them take less than ten minutes on two cores. Packages run one after
+# the other: two that measure at once measure each other.
+BENCHMARKS = $(GO) test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(COUNT) -timeout 60m $(PKG)
+
 .PHONY: bench
-bench: ## Run benchmarks (BENCH=regexp PKG=./... COUNT=1)
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(COUNT) -timeout 60m $(PKG)
+bench: ## Run benchmarks (BENCH=regexp PKG=./... COUNT=1 BENCHTIME=0.5s)
+	$(BENCHMARKS)
+
+.PHONY: bench-baseline
+bench-baseline: ## Record bench/baseline.txt, on a quiet machine (COUNT=6)
+	@set -e; out=$$(mktemp); trap 'rm -f "$$out"' EXIT; \
+	{ echo "# $$(date -u +%Y-%m-%d), $$(git rev-parse --short HEAD), $$(uname -sr), $$(getconf _NPROCESSORS_ONLN) CPUs, $$($(GO) env GOVERSION)"; \
+	$(BENCHMARKS); } >"$$out"; \
+	grep -v -e '^ok ' -e '^?' -e '^PASS' "$$out" >bench/baseline.txt; \
+	echo "bench/baseline.txt: $$(grep -c ^Benchmark bench/baseline.txt) results"
+
+.PHONY: bench-compare
+bench-compare: $(BENCHSTAT) ## Run benchmarks and compare with bench/baseline.txt
+	@test -f bench/baseline.txt || { echo 'there is no bench/baseline.txt: make bench-baseline records it'; exit 1; }
+	@set -e; out=$$(mktemp); trap 'rm -f "$$out"' EXIT; \
+	$(BENCHMARKS) >"$$out" || { cat "$$out"; exit 1; }; \
+	$(BENCHSTAT) bench/baseline.txt "$$out"
 
 .PHONY: bench-once
 bench-once: ## Run every benchmark once, so that none rots

@@ -56,7 +56,7 @@ func (a *app) benchCommand() *cobra.Command {
 		a.benchOf(load.Dispatch, "No-op tasks through real workers: tasks per second", "tasks", "workers", "slots"),
 		a.benchOf(load.Spawn, "Processes with captured output: tasks per second", "tasks", "workers", "slots", "command"),
 		a.benchOf(load.Latency, "From submit to the first process", "workers", "slots", "samples", "queued", "queued-on"),
-		a.benchOf(load.Scale, "Thousands of simulated workers, and more that join", "tasks", "workers", "slots", "connections", "samples"),
+		a.benchOf(load.Scale, "Thousands of simulated workers, and more that join", "tasks", "task-time", "workers", "slots", "connections", "samples"),
 		a.benchServe(),
 	)
 	return c
@@ -75,6 +75,8 @@ func (a *app) benchOf(kind load.Kind, short string, flags ...string) *cobra.Comm
 		switch name {
 		case "tasks":
 			f.Uint64Var(&o.Tasks, name, 0, "tasks of the array job (default: 1,000,000; spawn: 20,000)")
+		case "task-time":
+			f.DurationVar(&o.TaskTime, name, 0, "how long a simulated worker takes for each task (default: no time)")
 		case "workers":
 			f.IntVar(&o.Workers, name, 0, "workers to bring (default: dispatch 4, spawn and latency 1, scale 1000)")
 		case "slots":

@@ -51,6 +51,9 @@ type Config struct {
 	Workers int
 	// Slots of each worker: tasks at once. Default: 2; spawn: the CPUs; scale: 1.
 	Slots int
+	// TaskTime is how long a simulated worker takes for each task. Default: no
+	// time at all, which is all that the coordinator can do.
+	TaskTime time.Duration
 	// Connections that simulated workers share. Default: one for 100 workers.
 	Connections int
 	// Samples of latency, and at most so many joining workers of scale.
@@ -138,6 +141,9 @@ func (c *Config) check() error {
 	}
 	if c.Duration < 0 {
 		return invalid("--duration %v: want a duration above 0", c.Duration)
+	}
+	if c.TaskTime < 0 || c.TaskTime > time.Hour {
+		return invalid("--task-time %v: want a duration from 0 to 1h", c.TaskTime)
 	}
 	if c.QueuedOn != Missing && c.QueuedOn != Busy {
 		return invalid("--queued-on %q: want %s or %s", c.QueuedOn, Missing, Busy)

@@ -44,18 +44,18 @@ type columns struct {
 // coordinator puts into a lease.
 const maxLease = 1 << 17
 
-func newColumns() *columns {
+func newColumns(each time.Duration) *columns {
 	c := &columns{starts: make([]int64, maxLease), durations: make([]uint64, maxLease)}
 	c.starts[0] = time.Now().UnixMilli() // the others are differences
 	for n := range c.durations {
-		c.durations[n] = 1 // microsecond
+		c.durations[n] = uint64(max(each.Microseconds(), 1))
 	}
 	return c
 }
 
 func newFleet(ctx context.Context, r *run) (*fleet, error) {
 	f := &fleet{r: r, ctx: ctx, tallies: map[uint64]*tally{}, random: rand.New(rand.NewPCG(r.c.Seed, 1))}
-	f.columns.Store(newColumns())
+	f.columns.Store(newColumns(r.c.TaskTime))
 	for range r.c.Connections {
 		conn, err := f.connect()
 		if err != nil {
@@ -188,7 +188,7 @@ func (f *fleet) beat() {
 		case <-f.ctx.Done():
 			return
 		}
-		f.columns.Store(newColumns())
+		f.columns.Store(newColumns(f.r.c.TaskTime))
 		f.mu.Lock()
 		workers := f.workers[:len(f.workers):len(f.workers)]
 		f.mu.Unlock()

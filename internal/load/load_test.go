@@ -93,8 +93,8 @@ func TestLatency(t *testing.T) {
 
 func TestScale(t *testing.T) {
 	t.Parallel()
-	r := runOK(t, Config{Kind: Scale, Tasks: 300_000, Workers: 150, Samples: 3})
-	if r.Result.Tasks != 300_000 || r.Setup.Connections != 2 || r.Latencies[0].Count != 150 {
+	r := runOK(t, Config{Kind: Scale, Tasks: 100_000, Workers: 150, Samples: 3})
+	if r.Result.Tasks != 100_000 || r.Setup.Connections != 2 || r.Latencies[0].Count != 150 {
 		t.Errorf("result %+v, setup %+v, latencies %+v", r.Result, r.Setup, r.Latencies)
 	}
 	for _, name := range []string{"recorded once", "executed once", "read back"} {
@@ -105,6 +105,24 @@ func TestScale(t *testing.T) {
 		if !found {
 			t.Errorf("there is no check %q in %+v", name, r.Checks)
 		}
+	}
+}
+
+// TestScalePaced: tasks take time, and what waits is taken back for workers
+// that are idle at the end.
+func TestScalePaced(t *testing.T) {
+	t.Parallel()
+	for _, each := range []time.Duration{time.Microsecond, 20 * time.Millisecond} {
+		t.Run(each.String(), func(t *testing.T) {
+			t.Parallel()
+			const workers, slots = 40, 2
+			tasks := uint64(workers*slots) * uint64(200*time.Millisecond/max(each, 100*time.Microsecond))
+			r := runOK(t, Config{Kind: Scale, Tasks: tasks, TaskTime: each, Workers: workers, Slots: slots, Samples: 3})
+			// As many tasks at once as there are slots, and not more.
+			if least := each.Seconds() * float64(tasks) / ((workers + 3) * slots); r.Result.Tasks != tasks || r.Result.Seconds < least {
+				t.Errorf("result is %+v, and must take %.3f s at least", r.Result, least)
+			}
+		})
 	}
 }
 

@@ -50,6 +50,7 @@ type Setup struct {
 	Slots       int      `json:"slots,omitempty"`
 	Connections int      `json:"connections,omitempty"`
 	Tasks       uint64   `json:"tasks,omitempty"`
+	TaskTimeMS  float64  `json:"taskTimeMs,omitempty"`
 	Samples     int      `json:"samples,omitempty"`
 	Queued      uint64   `json:"queued,omitempty"`
 	QueuedOn    string   `json:"queuedOn,omitempty"`

@@ -15,6 +15,7 @@ import (
 func (r *run) scale(ctx context.Context) (err error) {
 	s := &r.report.Setup
 	s.Workers, s.Slots, s.Connections, s.Tasks, s.Samples = r.c.Workers, r.c.Slots, r.c.Connections, r.c.Tasks, r.c.Samples
+	s.TaskTimeMS = float64(r.c.TaskTime) / float64(time.Millisecond)
 	r.selfRole, r.perTask = "simulated workers, client", true
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()

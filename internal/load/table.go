@@ -73,6 +73,9 @@ func (r *Report) facts() (list [][2]string) {
 		if s.Connections > 0 {
 			text += fmt.Sprintf(", connections: %d", s.Connections)
 		}
+		if s.TaskTimeMS > 0 {
+			text += fmt.Sprintf(", time of each task: %s ms", number(s.TaskTimeMS))
+		}
 		add("workers", "%s", text)
 	}
 	if len(s.Command) > 0 {
