@@ -31,6 +31,7 @@ type workerOptions struct {
 	cpus       float64
 	memory     string
 	gpus       int64
+	maxOutput  string
 	labels     []string
 }
 
@@ -53,6 +54,7 @@ what has not started and stops what runs, which is queued again.`,
 	f.Float64Var(&o.cpus, "cpus", 0, "CPUs to offer (default: all)")
 	f.StringVar(&o.memory, "memory", "", "memory to offer, as in 16GiB (default: all)")
 	f.Int64Var(&o.gpus, "gpus", 0, "GPUs to offer")
+	f.StringVar(&o.maxOutput, "max-output", "1GiB", "stop a task that has written more than this `size` to stdout or stderr; at most 2GiB")
 	f.StringArrayVarP(&o.labels, "label", "l", nil, "label of the node, `key=value` (repeatable)")
 	return c
 }
@@ -133,6 +135,9 @@ func workerError(addr string, err error) error {
 	return e
 }
 
+// maxOutput is what worker.Config.MaxOutputBytes may be.
+const maxOutput = 2 << 30
+
 // config checks the flags.
 func (o *workerOptions) config() (*worker.Config, error) {
 	c := &worker.Config{DataDir: o.data, Name: o.name, Capacity: &volleyv1.Resources{Gpu: o.gpus}}
@@ -151,7 +156,14 @@ func (o *workerOptions) config() (*worker.Config, error) {
 		}
 		c.Capacity.MemoryBytes = n
 	}
-	var err error
+	n, err := parseSize(o.maxOutput)
+	if err == nil && n > maxOutput {
+		err = errors.New("want at most 2GiB")
+	}
+	if err != nil {
+		return nil, usagef("--max-output %q: %w", o.maxOutput, err)
+	}
+	c.MaxOutputBytes = n
 	c.Labels, err = parseLabels(o.labels)
 	return c, err
 }
