@@ -104,6 +104,11 @@ func (g *agent) read() (answer, error) {
 		err := g.out.Err()
 		if err == nil {
 			err = io.ErrUnexpectedEOF
+			// It is about to end; what it says last is why.
+			select {
+			case <-g.d.done:
+			case <-time.After(5 * time.Second):
+			}
 		}
 		return answer{}, fmt.Errorf("read from the agent: %w%s", err, g.a.said())
 	}

@@ -176,16 +176,16 @@ func figure(v float64) string {
 	switch {
 	case math.IsNaN(v) || math.IsInf(v, 0):
 		return "?"
-	case v >= 1000:
-		unit := math.Pow(10, math.Floor(math.Log10(v))-2)
+	case v >= 999.5:
+		unit := math.Pow(10, math.Floor(math.Log10(v+0.5))-2)
 		digits := fmt.Sprintf("%.0f", math.Round(v/unit)*unit)
 		for i := len(digits) - 3; i > 0; i -= 3 {
 			digits = digits[:i] + "," + digits[i:]
 		}
 		return digits
-	case v >= 100:
+	case v >= 99.95:
 		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
+	case v >= 9.995:
 		return fmt.Sprintf("%.1f", v)
 	}
 	return fmt.Sprintf("%.2f", v)
