@@ -39,7 +39,7 @@ func Explain(s *state.State, j *state.Job, child *uint64) *volleyv1.ExplainJobRe
 			explainArray(s, j, what, r)
 		}
 	default:
-		explainRunnable(s, j, what, r)
+		explainRunnable(s, j, what, "waits", r)
 	}
 	return r
 }
@@ -47,12 +47,17 @@ func Explain(s *state.State, j *state.Job, child *uint64) *volleyv1.ExplainJobRe
 // explainArray says, of an array that is under way, what holds up the rest.
 func explainArray(s *state.State, j *state.Job, what string, r *volleyv1.ExplainJobResponse) {
 	c := j.Counts()
-	r.Reason = fmt.Sprintf("%s is under way: %d of %d tasks have ended, %d are running", what, c.Succeeded+c.Failed, j.Size, c.Running)
+	r.Reason = fmt.Sprintf("%s is under way: %d of %s %s ended, %d %s running", what, c.Succeeded+c.Failed, plural(j.Size, "task"),
+		verb(c.Succeeded+c.Failed, "has", "have"), c.Running, verb(c.Running, "is", "are"))
 	if c.Runnable == 0 {
 		return
 	}
 	var rest volleyv1.ExplainJobResponse
-	explainRunnable(s, j, fmt.Sprintf("the other %d tasks", c.Runnable), &rest)
+	what = fmt.Sprintf("the other %d tasks", c.Runnable)
+	if c.Runnable == 1 {
+		what = "the other task"
+	}
+	explainRunnable(s, j, what, verb(c.Runnable, "waits", "wait"), &rest)
 	r.Tier, r.Remedy = rest.Tier, rest.Remedy
 	r.Reason += "; " + rest.Reason
 }
@@ -160,7 +165,7 @@ func explainDependencies(s *state.State, j *state.Job, child *uint64, what strin
 
 func word(st volleyv1.JobState) string { return strings.TrimPrefix(st.String(), "JOB_STATE_") }
 
-func explainRunnable(s *state.State, j *state.Job, what string, r *volleyv1.ExplainJobResponse) {
+func explainRunnable(s *state.State, j *state.Job, what, waits string, r *volleyv1.ExplainJobResponse) {
 	need := needs(j.Shape)
 	ready, could, best := 0, 0, (*state.Worker)(nil)
 	for _, w := range s.Workers() {
@@ -179,14 +184,10 @@ func explainRunnable(s *state.State, j *state.Job, what string, r *volleyv1.Expl
 		}
 		could++
 	}
-	verb := "waits"
-	if strings.HasPrefix(what, "the other") {
-		verb = "wait"
-	}
 	switch {
 	case ready == 0:
 		r.Tier = volleyv1.WaitTier_WAIT_TIER_NO_WORKERS
-		r.Reason = fmt.Sprintf("%s %s: no worker is connected", what, verb)
+		r.Reason = fmt.Sprintf("%s %s: no worker is connected", what, waits)
 		r.Remedy = "start one with `volley worker`"
 	case could == 0:
 		r.Tier = volleyv1.WaitTier_WAIT_TIER_MISCONFIGURED
@@ -198,14 +199,19 @@ func explainRunnable(s *state.State, j *state.Job, what string, r *volleyv1.Expl
 		r.Remedy = "ask for less under `resources`, or add a larger node"
 	case j.Room() == 0:
 		r.Tier = volleyv1.WaitTier_WAIT_TIER_LIMIT
-		r.Reason = fmt.Sprintf("%s %s: the job's own `concurrency: %d` is used up", what, verb, j.Spec.GetConcurrency())
+		r.Reason = fmt.Sprintf("%s %s: the job's own `concurrency: %d` is used up", what, waits, j.Spec.GetConcurrency())
 		r.Remedy = "raise `concurrency` in the job file"
 	default:
-		ahead, jobs := aheadOf(s, j)
-		if jobs > 0 {
+		if ahead := aheadOf(s, j); ahead.jobs > 0 {
 			r.Tier = volleyv1.WaitTier_WAIT_TIER_PRIORITY
-			r.Reason = fmt.Sprintf("%s %s behind %s with %s that are older or have a higher priority", what, verb, plural(uint64(jobs), "job"), plural(ahead, "task"))
+			others := ""
 			r.Remedy = "give it a higher `priority`"
+			if !ahead.sameQueue {
+				// Users of one queue rank their jobs among themselves; to
+				// outbid another queue is no advice.
+				others, r.Remedy = " of other queues", "wait for them, or add a node"
+			}
+			r.Reason = fmt.Sprintf("%s %s behind %s%s with %s", what, waits, plural(uint64(ahead.jobs), "older or higher-priority job"), others, plural(ahead.tasks, "task"))
 			return
 		}
 		r.Tier = volleyv1.WaitTier_WAIT_TIER_CAPACITY
@@ -217,13 +223,20 @@ func explainRunnable(s *state.State, j *state.Job, what string, r *volleyv1.Expl
 			nodes = "the only node that is large enough"
 		}
 		r.Reason = fmt.Sprintf("%s %s for room: each task needs %s; %s, %s, has %s free of %s",
-			what, verb, need, nodes, best.Name(), has(best.Free()), has(best.Capacity))
+			what, waits, need, nodes, best.Name(), has(best.Free()), has(best.Capacity))
 		r.Remedy = "wait for running tasks to end, or add a node"
 	}
 }
 
-// aheadOf counts what goes first: all that Plan looks at before this job.
-func aheadOf(s *state.State, j *state.Job) (tasks uint64, jobs int) {
+// ahead is what goes first.
+type ahead struct {
+	tasks     uint64
+	jobs      int
+	sameQueue bool // a job of the same queue is among them
+}
+
+// aheadOf counts all that Plan looks at before this job.
+func aheadOf(s *state.State, j *state.Job) (a ahead) {
 	for _, c := range s.Classes() {
 		if c.Key.Priority < j.Spec.GetPriority() {
 			continue
@@ -232,11 +245,19 @@ func aheadOf(s *state.State, j *state.Job) (tasks uint64, jobs int) {
 			if c.Key.Priority == j.Spec.GetPriority() && id >= j.ID {
 				break
 			}
-			tasks += s.Job(id).Ready()
-			jobs++
+			a.tasks += s.Job(id).Ready()
+			a.jobs++
+			a.sameQueue = a.sameQueue || c.Key.Queue == j.Spec.GetQueue()
 		}
 	}
-	return tasks, jobs
+	return a
+}
+
+func verb(n uint64, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
 }
 
 func plural(n uint64, noun string) string {

@@ -44,6 +44,13 @@ func TestExplain(t *testing.T) {
 			c.plan(false)
 			return id, nil
 		}, "PRIORITY"},
+		{"another queue", func(c *cluster) (uint64, *uint64) {
+			c.node("a", 1)
+			c.job(5, &volleyv1.JobSpec{Queue: "theirs"})
+			id := c.job(1, &volleyv1.JobSpec{Queue: "ours"})
+			c.plan(false)
+			return id, nil
+		}, "PRIORITY"},
 		{"capacity", func(c *cluster) (uint64, *uint64) {
 			c.node("a", 4)
 			c.job(3, nil)
@@ -78,6 +85,13 @@ func TestExplain(t *testing.T) {
 			c.plan(false)
 			c.finish("a", 1, 0, 1, 1)
 			c.report("a", &volleyv1.LeaseReport{LeaseId: 1, Started: []uint64{1, 1}})
+			return id, nil
+		}, "CAPACITY"},
+		{"one left", func(c *cluster) (uint64, *uint64) {
+			c.node("a", 1)
+			id := c.job(2, nil)
+			c.plan(false)
+			c.report("a", &volleyv1.LeaseReport{LeaseId: 1, Started: []uint64{0, 1}})
 			return id, nil
 		}, "CAPACITY"},
 		{"failed", func(c *cluster) (uint64, *uint64) {
