@@ -141,8 +141,9 @@ type Agent struct {
 	closeErr  error
 }
 
-// New prepares a worker: takes the data directory, reads what an earlier
-// process left in the spool. It fails when another process has the directory.
+// New prepares a worker: takes the data directory, kills what the tasks of a
+// killed process left running (up to two seconds), reads what it left in the
+// spool. It fails when another process has the directory.
 // It does not connect; Run does. An agent that is never run must be closed.
 func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {

@@ -34,8 +34,12 @@
 //     the smaller lease number; within a lease, the smaller index. A lease
 //     whose task does not fit keeps what it needs from those behind it.
 //  4. Without a coordinator everything that is held goes on.
-//  5. Tasks do not outlive the process (on Linux, by the parent-death signal);
-//     a restarted worker holds no leases but the results in its spool.
+//  5. A clean end stops all tasks. When the process is killed, the kernel kills
+//     the first process of each task (on Linux, by the parent-death signal),
+//     and New of the next process whatever else has this one's VOLLEY_WORKER in
+//     its environment, before Run connects: see home.begin. It waits at most
+//     two seconds for that, and only after an unclean end. A restarted worker
+//     holds no leases but the results in its spool.
 //
 // # Reports
 //

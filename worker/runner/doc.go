@@ -23,8 +23,8 @@
 //
 // Descriptors 0, 1 and 2 and no other; default signal dispositions and an
 // empty mask; a process group of its own; SIGKILL when the worker dies (Linux;
-// it reaches the task's first process, not what that started); the limits of
-// its [Spec]. No shell is involved.
+// it reaches the task's first process, not what that started, which the next
+// worker ends by [KillStrays]); the limits of its [Spec]. No shell is involved.
 //
 // # Order and blocking
 //
