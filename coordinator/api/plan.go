@@ -37,6 +37,8 @@ type earlier struct {
 	runs   []doneRun
 	// done is all that has succeeded in one of them.
 	done *sharding.Set
+	// doing is all that waits or runs in one of them.
+	doing *sharding.Set
 }
 
 // doneRun is what one job adds to the work: what no newer one has done.
@@ -103,8 +105,10 @@ func (p *plan) takeAll(e *earlier) {
 		}
 	}
 	slices.SortFunc(p.reuse, func(a, b *journalv1.Reuse) int { return cmp.Compare(a.GetFirst(), b.GetFirst()) })
-	p.answer.Reused = e.done.Len()
-	p.answer.Failed = p.answer.GetTotal() - e.done.Len()
+	doing := e.doing.Clone()
+	doing.Subtract(e.done)
+	p.answer.Reused, p.answer.InProgress = e.done.Len(), doing.Len()
+	p.answer.Failed = p.answer.GetTotal() - e.done.Len() - doing.Len()
 }
 
 func (p *plan) add(first, job, fromFirst uint64) {
@@ -120,7 +124,10 @@ func (p *plan) add(first, job, fromFirst uint64) {
 }
 
 // place is where a point was found; job 0: not finished there.
-type place struct{ job, index uint64 }
+type place struct {
+	job, index uint64
+	doing      bool
+}
 
 // compare looks every point up among those of the earlier jobs, the newest
 // first. Only the new job's points are kept in memory.
@@ -157,9 +164,12 @@ func (p *plan) compare(ctx context.Context, now *points, before []*earlier) erro
 			if at.job != 0 {
 				return
 			}
-			if e.done.Contains(i) {
-				found[id] = place{e.jobOf(i), i}
-			} else if !ok {
+			switch {
+			case e.done.Contains(i):
+				found[id] = place{job: e.jobOf(i), index: i}
+			case e.doing.Contains(i):
+				found[id] = place{doing: true}
+			case !ok:
 				found[id] = place{}
 			}
 		}); err != nil {
@@ -170,6 +180,8 @@ func (p *plan) compare(ctx context.Context, now *points, before []*earlier) erro
 		switch at, known := found[ids[i]]; {
 		case at.job != 0:
 			p.add(i, at.job, at.index)
+		case at.doing:
+			p.answer.InProgress++
 		case known:
 			p.answer.Failed++
 		case hadParams[params[i]]:
@@ -202,6 +214,7 @@ type earlierJob struct {
 	size   uint64
 	spec   *volleyv1.JobSpec
 	blocks []uint64
+	live   bool
 }
 
 // earlierWork collects what the jobs of the name have done, newest first.
@@ -211,7 +224,7 @@ func (s *Server) earlierWork(ctx context.Context, now *points, out *plan) (list 
 		ids := st.JobsNamed(now.spec.GetName())
 		for _, id := range slices.Backward(ids[max(0, len(ids)-maxEarlier):]) {
 			j := st.Job(id)
-			jobs = append(jobs, &earlierJob{id: id, size: j.Size, spec: j.Spec, blocks: j.Blocks()})
+			jobs = append(jobs, &earlierJob{id: id, size: j.Size, spec: j.Spec, blocks: j.Blocks(), live: j.Live()})
 		}
 	}); err != nil {
 		return nil, nil, err
@@ -221,45 +234,71 @@ func (s *Server) earlierWork(ctx context.Context, now *points, out *plan) (list 
 	}
 	out.answer.PreviousJobId = formatID(jobs[0].id)
 	for _, j := range jobs {
-		done, err := s.succeeded(ctx, j)
+		done, doing, err := s.progressOf(ctx, j)
 		if err != nil {
 			return nil, nil, err
+		}
+		newestLive := j.live && out.answer.GetLiveJobId() == ""
+		if newestLive {
+			out.answer.LiveJobId = formatID(j.id)
 		}
 		p, err := s.points.of(j.id, j.spec)
 		if err != nil {
 			continue // written by another version: nothing can be said
 		}
 		p.close()
+		if newestLive {
+			out.answer.SameWork = p.sameIndexes(now)
+		}
 		at := slices.IndexFunc(list, func(e *earlier) bool { return e.points.sameIndexes(p) })
 		if at < 0 {
-			list = append(list, &earlier{points: p, done: new(sharding.Set)})
+			list = append(list, &earlier{points: p, done: new(sharding.Set), doing: new(sharding.Set)})
 			at = len(list) - 1
 		}
 		e := list[at]
 		done.Subtract(e.done)
 		e.done.Union(done)
+		e.doing.Union(doing)
 		e.runs = append(e.runs, doneRun{j.id, done})
 	}
 	return list, jobs[0], nil
 }
 
-// succeeded reads which children of a job have, some blocks at a time. What a
-// rerun takes away meanwhile is looked at again when the submit is applied.
-func (s *Server) succeeded(ctx context.Context, j *earlierJob) (*sharding.Set, error) {
-	set := new(sharding.Set)
+// progressOf reads which children of a job have succeeded, and of a live one
+// which have not ended, some blocks at a time. What a rerun takes away meanwhile
+// is looked at again when the submit is applied.
+func (s *Server) progressOf(ctx context.Context, j *earlierJob) (done, doing *sharding.Set, err error) {
+	done, doing = new(sharding.Set), new(sharding.Set)
+	ended := new(sharding.Set)
 	slices.Sort(j.blocks)
 	for part := range slices.Chunk(j.blocks, blocksPerView) {
 		if err := s.engine.View(ctx, func(st *state.State) {
-			if job := st.Job(j.id); job != nil {
-				for _, b := range part {
-					job.AddSucceeded(set, b)
+			job := st.Job(j.id)
+			if job == nil {
+				return
+			}
+			for _, b := range part {
+				job.AddSucceeded(done, b)
+				if j.live {
+					job.AddEnded(ended, b)
 				}
 			}
 		}); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return set, nil
+	if !j.live {
+		return done, doing, nil
+	}
+	// After the blocks: what began meanwhile in others has not ended for them.
+	err = s.engine.View(ctx, func(st *state.State) {
+		if job := st.Job(j.id); job != nil {
+			job.AddNeverRun(ended)
+		}
+	})
+	doing.AddRange(0, j.size)
+	doing.Subtract(ended)
+	return done, doing, err
 }
 
 // PlanJob implements JobService.

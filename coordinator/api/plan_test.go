@@ -250,6 +250,39 @@ func TestShardsAreNotTaken(t *testing.T) {
 	}
 }
 
+// TestPlanBesideALiveJob: what waits or runs elsewhere has not failed.
+func TestPlanBesideALiveJob(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, engine.Options{})
+	plan := func(spec *volleyv1.JobSpec, want *volleyv1.PlanJobResponse) {
+		t.Helper()
+		got, err := c.PlanJob(c.ctx, &volleyv1.PlanJobRequest{Spec: spec})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Reasons = nil
+		if !proto.Equal(got, want) {
+			t.Errorf("plan is %v, want %v", got, want)
+		}
+	}
+	w := c.worker(workertest.Options{NodeID: "n", CPUs: 2, Run: hold})
+	small := model{xs: []int64{1, 2, 3}, ys: []int64{1}, program: "f"}
+	large := model{xs: []int64{1, 2, 3, 4}, ys: []int64{1}, program: "f"}
+	c.submit(small.spec("s"))
+	c.running("s", 2)
+	w.Finish(1, 0, workertest.Result{})
+	c.until("one has ended", func(s *state.State) bool { return s.Job(1).Counts().GetSucceeded() == 1 })
+	w.Finish(1, 1, workertest.Failed(1))
+	c.until("two have ended", func(s *state.State) bool { return s.Job(1).Counts().GetFailed() == 1 })
+	plan(small.spec("s"), &volleyv1.PlanJobResponse{Total: 3, Reused: 1, Failed: 1, InProgress: 1, PreviousJobId: "1", LiveJobId: "1", SameWork: true})
+	plan(large.spec("s"), &volleyv1.PlanJobResponse{Total: 4, Reused: 1, Failed: 1, InProgress: 1, NewPoints: 1, PreviousJobId: "1", LiveJobId: "1"})
+	// One that was told to end will not do them.
+	if _, err := c.TerminateJob(c.ctx, &volleyv1.TerminateJobRequest{JobId: "1", Reason: "enough"}); err != nil {
+		t.Fatal(err)
+	}
+	plan(small.spec("s"), &volleyv1.PlanJobResponse{Total: 3, Reused: 1, Failed: 2, PreviousJobId: "1"})
+}
+
 // TestPlanOfTheSamePoints does not look at 10^8 of them one by one.
 func TestPlanOfTheSamePoints(t *testing.T) {
 	t.Parallel()
@@ -261,7 +294,7 @@ func TestPlanOfTheSamePoints(t *testing.T) {
 	w.Finish(1, 1, workertest.Result{})
 	c.until("one has ended", func(s *state.State) bool { return s.Job(1).Counts().GetSucceeded() == 1 })
 	r, err := c.PlanJob(c.ctx, &volleyv1.PlanJobRequest{Spec: array("huge", size)})
-	if err != nil || r.GetReused() != 1 || r.GetFailed() != size-1 {
+	if err != nil || r.GetReused() != 1 || r.GetInProgress() != size-1 || r.GetFailed() != 0 || r.GetLiveJobId() != "1" || !r.GetSameWork() {
 		t.Errorf("plan is %v, %v", r, err)
 	}
 	r, err = c.PlanJob(c.ctx, &volleyv1.PlanJobRequest{Spec: array("huge", size+1)})

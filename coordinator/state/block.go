@@ -32,6 +32,30 @@ func (j *Job) AddSucceeded(set *sharding.Set, block uint64) {
 	}
 }
 
+// AddEnded adds the children of a block that have ended, after they ran or in
+// place of it, to the set.
+func (j *Job) AddEnded(set *sharding.Set, block uint64) {
+	c := j.chunks[block]
+	if c == nil {
+		return
+	}
+	for k := range c.recs {
+		if c.recs[k].phase().terminal() {
+			set.Add(block<<chunkBits + uint64(k))
+		}
+	}
+}
+
+// AddNeverRun adds the children that have ended and will not run: cancelled, or
+// behind a dependency that failed.
+func (j *Job) AddNeverRun(set *sharding.Set) {
+	set.Union(j.cancelled)
+	set.Union(j.depFailed)
+}
+
+// Live says that the job has not ended, and was not told to.
+func (j *Job) Live() bool { return !j.terminal && !j.cancel }
+
 // NextTouched is the first child from i on that may be running or have ended;
 // the size of the job if there is none. It costs the number of blocks, not the
 // number of children.

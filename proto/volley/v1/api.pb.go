@@ -492,6 +492,14 @@ type PlanJobResponse struct {
 	Reasons []string `protobuf:"bytes,6,rep,name=reasons,proto3" json:"reasons,omitempty"`
 	// Newest earlier job of the name. Empty: none.
 	PreviousJobId string `protobuf:"bytes,7,opt,name=previous_job_id,json=previousJobId,proto3" json:"previous_job_id,omitempty"`
+	// Newest job of the name that has neither ended nor been cancelled. Empty:
+	// none.
+	LiveJobId string `protobuf:"bytes,8,opt,name=live_job_id,json=liveJobId,proto3" json:"live_job_id,omitempty"`
+	// The live job does all of it: the same points, command and inputs.
+	SameWork bool `protobuf:"varint,9,opt,name=same_work,json=sameWork,proto3" json:"same_work,omitempty"`
+	// The same identity waits or runs in a live job. A submit does not wait for
+	// it: the point runs in both.
+	InProgress    uint64 `protobuf:"varint,10,opt,name=in_progress,json=inProgress,proto3" json:"in_progress,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -573,6 +581,27 @@ func (x *PlanJobResponse) GetPreviousJobId() string {
 		return x.PreviousJobId
 	}
 	return ""
+}
+
+func (x *PlanJobResponse) GetLiveJobId() string {
+	if x != nil {
+		return x.LiveJobId
+	}
+	return ""
+}
+
+func (x *PlanJobResponse) GetSameWork() bool {
+	if x != nil {
+		return x.SameWork
+	}
+	return false
+}
+
+func (x *PlanJobResponse) GetInProgress() uint64 {
+	if x != nil {
+		return x.InProgress
+	}
+	return 0
 }
 
 type DescribeJobsRequest struct {
@@ -2656,7 +2685,7 @@ const file_volley_v1_api_proto_rawDesc = "" +
 	"\aexisted\x18\x02 \x01(\bR\aexisted\x12 \n" +
 	"\x03job\x18\x03 \x01(\v2\x0e.volley.v1.JobR\x03job\"8\n" +
 	"\x0ePlanJobRequest\x12&\n" +
-	"\x04spec\x18\x01 \x01(\v2\x12.volley.v1.JobSpecR\x04spec\"\xd2\x01\n" +
+	"\x04spec\x18\x01 \x01(\v2\x12.volley.v1.JobSpecR\x04spec\"\xb0\x02\n" +
 	"\x0fPlanJobResponse\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x16\n" +
 	"\x06reused\x18\x02 \x01(\x04R\x06reused\x12\x1d\n" +
@@ -2665,7 +2694,12 @@ const file_volley_v1_api_proto_rawDesc = "" +
 	"\achanged\x18\x04 \x01(\x04R\achanged\x12\x16\n" +
 	"\x06failed\x18\x05 \x01(\x04R\x06failed\x12\x18\n" +
 	"\areasons\x18\x06 \x03(\tR\areasons\x12&\n" +
-	"\x0fprevious_job_id\x18\a \x01(\tR\rpreviousJobId\"K\n" +
+	"\x0fprevious_job_id\x18\a \x01(\tR\rpreviousJobId\x12\x1e\n" +
+	"\vlive_job_id\x18\b \x01(\tR\tliveJobId\x12\x1b\n" +
+	"\tsame_work\x18\t \x01(\bR\bsameWork\x12\x1f\n" +
+	"\vin_progress\x18\n" +
+	" \x01(\x04R\n" +
+	"inProgress\"K\n" +
 	"\x13DescribeJobsRequest\x12\x17\n" +
 	"\ajob_ids\x18\x01 \x03(\tR\x06jobIds\x12\x1b\n" +
 	"\twith_spec\x18\x02 \x01(\bR\bwithSpec\"@\n" +
