@@ -41,7 +41,7 @@ func main() {
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		stop()
-		os.Exit(1) //nolint:gocritic // stop has been called
+		os.Exit(1) // stop has been called
 	}
 }
 
@@ -118,7 +118,7 @@ func outside(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	// The daemons of Slurm look through it.
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // see above
+	if err := os.Chmod(dir, 0o755); err != nil { // see above
 		return err
 	}
 	if err := sandbox(ctx, dir, "-volley="+o.volley, "-scratch="+o.scratch, "-rounds="+strconv.Itoa(o.rounds),
@@ -173,7 +173,7 @@ func writeResults(path string, r *Results) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(b, '\n'), 0o644) //nolint:gosec // meant to be published
+	return os.WriteFile(path, append(b, '\n'), 0o644) // meant to be published
 }
 
 // inside is the run itself.
@@ -245,7 +245,7 @@ func installDebian(ctx context.Context, packages []string) (err error) {
 		return err
 	}
 	fmt.Println("installing", strings.Join(packages, ", "))
-	f, err := os.OpenFile(policy, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755) //nolint:gosec // it is a program
+	f, err := os.OpenFile(policy, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755) // it is a program
 	switch {
 	case err == nil:
 		defer func() { err = errors.Join(err, os.Remove(policy)) }()

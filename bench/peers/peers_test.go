@@ -149,12 +149,16 @@ func sampleResults() *Results {
 		Format: format, Date: "2026-01-02", Slots: 2, Rounds: 3, LoadBefore: "0.10 0.20 0.30", LoadAfter: "1.00 1.00 1.00", Seconds: 60,
 		Machine: Machine{CPU: "Some (R) CPU", CPUs: 2, MemoryBytes: 8 << 30, Kernel: "6.1", System: "Linux, amd64", FileSystem: "ext4", Go: "go1.26"},
 		Contestants: []*contestant{
-			{Name: us, Version: "1", Settings: "a|b", Durable: "all"}, {Name: "slow", Durable: "nothing"},
-			{Name: "broken"}, {Name: "quick"}, {Name: "absent", Skipped: "exec: \"absent\": not found"},
+			{Name: us, Version: "1", Settings: "a|b", Durable: "all"},
+			{Name: "slow", Durable: "nothing"},
+			{Name: "broken"},
+			{Name: "quick"},
+			{Name: "absent", Skipped: "exec: \"absent\": not found"},
 		},
 		Turns: []Turn{
 			rate("slow", 1, 10), rate(us, 1, 1), rate(us, 2, 2), rate(us, 3, 4),
-			{Contestant: "broken", Row: rowProcess, Round: 1, Tasks: 10, Error: "it <broke>"}, rate("broken", 2, 0.1),
+			{Contestant: "broken", Row: rowProcess, Round: 1, Tasks: 10, Error: "it <broke>"},
+			rate("broken", 2, 0.1),
 			{Contestant: us, Row: rowStart, Tasks: 3, Seconds: 1, LatenciesMs: []float64{2, 2, 2}},
 			{Contestant: "quick", Row: rowStart, Tasks: 3, Seconds: 1, LatenciesMs: []float64{1, 1, 5}},
 		},
@@ -345,7 +349,7 @@ func TestAgentErrors(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			fake := filepath.Join(dir, "python")
-			if err := os.WriteFile(fake, []byte("#!/bin/sh\n"+tt.script+"\n"), 0o700); err != nil { //nolint:gosec // it is a program
+			if err := os.WriteFile(fake, []byte("#!/bin/sh\n"+tt.script+"\n"), 0o700); err != nil { // it is a program
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

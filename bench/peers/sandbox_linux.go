@@ -79,7 +79,7 @@ func enterSandbox() (string, error) {
 		short = "/srv"
 	}
 	hosts := filepath.Join(dir, "hosts")
-	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost "+hostName+"\n"), 0o644); err != nil { //nolint:gosec // everybody reads it
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost "+hostName+"\n"), 0o644); err != nil { // everybody reads it
 		return "", err
 	}
 	if err := unix.Mount(hosts, "/etc/hosts", "", unix.MS_BIND, ""); err != nil {
@@ -99,7 +99,7 @@ func loopbackUp() (err error) {
 	if err != nil {
 		return fmt.Errorf("set up loopback: %w", err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	defer func() { _ = unix.Close(fd) }() // nothing was written
 	for _, i := range []struct {
 		name string
 		addr []byte

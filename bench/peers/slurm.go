@@ -113,7 +113,7 @@ func openSlurm(ctx context.Context, a *arena, slots int, direct bool) (_ instanc
 	if err := os.WriteFile(filepath.Join(munge, "key"), key, 0o400); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(a.dir, "slurm.conf"), fmt.Appendf(nil, slurmConfig, a.dir, host, slots), 0o644); err != nil { //nolint:gosec // no secret in it
+	if err := os.WriteFile(filepath.Join(a.dir, "slurm.conf"), fmt.Appendf(nil, slurmConfig, a.dir, host, slots), 0o644); err != nil { // no secret in it
 		return nil, err
 	}
 	s := &slurmCluster{a: a, direct: direct}

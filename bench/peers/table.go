@@ -39,10 +39,10 @@ func publish(r *Results, page string) error {
 		return fmt.Errorf("%s: %w", page, err)
 	}
 	svg := filepath.Join(filepath.Dir(page), plot)
-	if err := os.WriteFile(svg, []byte(drawing(r)), 0o644); err != nil { //nolint:gosec // meant to be published
+	if err := os.WriteFile(svg, []byte(drawing(r)), 0o644); err != nil { // meant to be published
 		return err
 	}
-	if err := os.WriteFile(page, page2, 0o644); err != nil { //nolint:gosec // meant to be published
+	if err := os.WriteFile(page, page2, 0o644); err != nil { // meant to be published
 		return err
 	}
 	fmt.Println("wrote", page, "and", svg)
