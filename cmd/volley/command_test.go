@@ -88,6 +88,8 @@ func TestPlanText(t *testing.T) {
 		"24 points": {Total: 24, NewPoints: 24},
 		"24 points: 20 done before, 3 new, 1 failed or cut off before; train.py changed since job 4":    {Total: 24, Reused: 20, NewPoints: 3, Failed: 1, PreviousJobId: "4", Reasons: []string{"train.py changed since job 4"}},
 		"1,000,000 points: 1,000,000 changed; the command changed since job 4; a b changed since job 4": {Total: 1e6, Changed: 1e6, PreviousJobId: "4", Reasons: []string{"the command changed since job 4", "a\nb changed since job 4"}},
+		"9 points: 2 done before, 4 being done by job 6 (they run here too), 3 new":                     {Total: 9, Reused: 2, NewPoints: 3, InProgress: 4, PreviousJobId: "6", LiveJobId: "6"},
+		"6 points: 2 done before, 4 being done by job 6":                                                {Total: 6, Reused: 2, InProgress: 4, PreviousJobId: "6", LiveJobId: "6", SameWork: true},
 		"1 point: 1 done before": {Total: 1, Reused: 1, PreviousJobId: "1"},
 	} {
 		if got := planText(p, "point"); got != want {

@@ -38,10 +38,15 @@ func (a *app) runCommand() *cobra.Command {
 
 Points that succeeded in an earlier job of the same name, with the same
 command and the same inputs, are not run again: running a file twice runs what
-is new, changed or failed. --fresh runs everything.
+is new, changed or failed. --fresh runs everything. While a job of the name does
+the same work (the same points, command and inputs), run follows that one.
+
+Where .volley is used, one process at a time runs the tasks of all commands. It
+stays until those of the others have ended; jobs whose tasks only wait go on
+with the next process.
 
 Ctrl-C terminates the job; what is done is kept, and the same command goes on
-from there. A second Ctrl-C leaves at once.
+from there. A second Ctrl-C kills what runs here and leaves at once.
 
 With -o json the last line on stdout is one JSON object: jobId, name, state,
 total, succeeded, failed, skipped, durationMs, taskMs, and best for a job with
@@ -113,24 +118,48 @@ func (a *app) run(ctx context.Context, file string, o runOptions) (err error) {
 	if o.jobs > 0 && (r.s.in == nil || !r.s.in.Owner()) {
 		fmt.Fprintln(a.err, "--jobs is left aside: the worker of another process runs the tasks")
 	}
-	if !o.fresh {
-		if err := r.plan(ctx, sub.Spec); err != nil {
-			return err
-		}
-	} else {
-		fmt.Fprintln(r.say, render.Plural(l.Size, r.noun))
+	id, err := r.place(ctx, sub)
+	if err != nil || o.dryRun {
+		return err
 	}
-	if o.dryRun {
-		return nil
-	}
-	return r.execute(ctx, sub)
+	return r.attend(ctx, id)
 }
 
-// execute submits the job and follows it.
-func (r *runner) execute(ctx context.Context, sub client.Submission) error {
+// place plans and submits the job, or finds the one that does the same work
+// already; it answers with the id.
+func (r *runner) place(ctx context.Context, sub client.Submission) (id string, err error) {
+	if r.o.fresh {
+		fmt.Fprintln(r.say, render.Plural(r.file.Size, r.noun))
+	} else {
+		if r.s.in != nil && !r.o.dryRun {
+			// Until the submit: the same command in another terminal plans after
+			// it, and finds the job. A coordinator of a cluster has no such lock;
+			// there two commands of the same instant make two jobs.
+			release, err := r.s.in.Alone(ctx)
+			if err != nil {
+				return "", err
+			}
+			defer release()
+		}
+		p, err := r.plan(ctx, sub.Spec)
+		if err != nil {
+			return "", err
+		}
+		if p.SameWork && !r.o.dryRun {
+			fmt.Fprintf(r.say, "job %s of this name is already doing this: following it\n", p.LiveJobId)
+			return p.LiveJobId, nil
+		}
+	}
+	if r.o.dryRun {
+		return "", nil
+	}
+	return r.submit(ctx, sub)
+}
+
+func (r *runner) submit(ctx context.Context, sub client.Submission) (id string, err error) {
 	sub.Reuse = !r.o.fresh
 	if ctx.Err() != nil {
-		return errInterrupted
+		return "", errInterrupted
 	}
 	// Not cut off by an interrupt: whether the job exists has to be known.
 	// One key for all tries: a process that leaves may have taken it before.
@@ -140,22 +169,36 @@ func (r *runner) execute(ctx context.Context, sub client.Submission) error {
 		resp, err = r.s.Submit(context.WithoutCancel(ctx), sub)
 		return err
 	}); err != nil {
-		return placed(r.file, err)
+		return "", placed(r.file, err)
 	}
 	r.own = resp.JobId
+	return r.own, nil
+}
+
+// attend follows the job to its end. One that another command has submitted is
+// left to it: neither an interrupt nor a failed task terminates it.
+func (r *runner) attend(ctx context.Context, id string) error {
+	mine := id == r.own
 	f := following{need: r.need}
 	if r.o.watch && (r.say == r.out || r.terminal(r.err)) {
-		f.view = r.liveView(r.say)
+		f.view, f.style = r.liveView(r.say), r.style(r.say)
 	}
-	if !r.o.keepGoing {
+	switch {
+	case r.o.keepGoing:
+	case !mine:
+		fmt.Fprintf(r.err, "--keep-going=false is left aside: job %s is that of another command\n", id)
+	default:
 		f.stop = func(j *volleyv1.Job) bool { return j.GetCounts().GetFailed() > 0 }
 	}
-	job, err := r.follow(ctx, r.s, resp.JobId, f)
+	job, err := r.follow(ctx, r.s, id, f)
 	switch {
 	case errors.Is(err, progress.ErrStopped):
-		job, err = r.stop(resp.JobId, f, "Stopped at the first failed task", job)
-	case errors.Is(context.Cause(ctx), errInterrupted):
-		if job, err = r.stop(resp.JobId, f, "Interrupted by user", job); err == nil {
+		job, err = r.stop(id, f, "Stopped at the first failed task", job)
+	case !mine && err != nil && errors.Is(context.Cause(ctx), errInterrupted):
+		fmt.Fprintf(r.say, "interrupted: %s; job %s is that of another command and was not terminated\n", reached(job), id)
+		return errInterrupted
+	case mine && errors.Is(context.Cause(ctx), errInterrupted):
+		if job, err = r.stop(id, f, "Interrupted by user", job); err == nil {
 			return r.interrupted(job)
 		}
 	}
@@ -186,19 +229,19 @@ func (r *runner) takeOver(ctx context.Context, c *client.Client, name string) er
 }
 
 // plan says what will run, and why what was done before does not count.
-func (r *runner) plan(ctx context.Context, spec *volleyv1.JobSpec) error {
+func (r *runner) plan(ctx context.Context, spec *volleyv1.JobSpec) (*volleyv1.PlanJobResponse, error) {
 	var p *volleyv1.PlanJobResponse
 	if err := r.lasting(ctx, r.s, r.need, func() (err error) {
 		p, err = r.s.Plan(ctx, spec)
 		return err
 	}); err != nil {
-		return placed(r.file, err)
+		return nil, placed(r.file, err)
 	}
 	if r.format == render.FormatJSON && r.o.dryRun {
-		return render.One(r.out, r.format, render.Message(p))
+		return p, render.One(r.out, r.format, render.Message(p))
 	}
 	fmt.Fprintln(r.say, planText(p, r.noun))
-	return nil
+	return p, nil
 }
 
 // planText is "24 points: 20 done before, 3 new, 1 failed before; train.py
@@ -211,6 +254,13 @@ func planText(p *volleyv1.PlanJobResponse, noun string) string {
 		}
 	}
 	add(p.Reused, "done before")
+	if doing := "being done by job " + p.LiveJobId; p.SameWork {
+		add(p.InProgress, doing)
+	} else {
+		// Waiting for the other job's results would tie one job to another
+		// that may fail, or be cancelled.
+		add(p.InProgress, doing+" (they run here too)")
+	}
 	if p.PreviousJobId != "" {
 		add(p.NewPoints, "new")
 	}

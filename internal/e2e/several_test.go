@@ -233,3 +233,41 @@ func TestKilledRunRepeatsNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestSameFileTwice: the second command follows the job of the first, also when
+// both begin at once; --fresh does the work again.
+func TestSameFileTwice(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	f.write("job.yaml", "name: job\narray: 8\nworkdir: .\nresources: {cpu: 0.1}\nrun: echo $VOLLEY_INDEX >> ran; until test -e go; do sleep 0.02; done\n")
+	both := []*process{f.start("run", "job.yaml"), f.start("run", "job.yaml")}
+	const follows = "job 1 of this name is already doing this: following it"
+	come(t, "follower", func() bool {
+		return strings.Contains(both[0].log.String(), follows) != strings.Contains(both[1].log.String(), follows)
+	})
+	out, errs, code := f.volley("run", "--dry-run", "job.yaml")
+	if code != 0 || !strings.Contains(out, "8 tasks: 8 being done by job 1\n") {
+		t.Errorf("dry run: exit %d, %q, %q", code, out, errs)
+	}
+	// Who follows may leave; the job is not its own.
+	third := f.start("run", "job.yaml")
+	come(t, "third", func() bool { return strings.Contains(third.log.String(), follows) })
+	third.signal(t, os.Interrupt)
+	if code := third.wait(t); code != 130 || !strings.Contains(third.log.String(), "job 1 is that of another command and was not terminated") {
+		t.Errorf("exit %d\n%s", code, third.log)
+	}
+	f.write("go", "")
+	for _, p := range both {
+		if code := p.wait(t); code != 0 {
+			t.Errorf("exit %d\n%s", code, p.log)
+		}
+	}
+	for i := range 8 {
+		if n := f.tally("ran")[fmt.Sprint(i)]; n != 1 {
+			t.Errorf("task %d ran %d times", i, n)
+		}
+	}
+	if out, errs, code = f.volley("run", "--fresh", "job.yaml", "-o", "name"); code != 0 || out != "2\n" {
+		t.Errorf("fresh: exit %d, %q, %q", code, out, errs)
+	}
+}
