@@ -38,7 +38,9 @@ type column struct {
 	wide bool
 }
 
-// value is a cell: nil, int64, float64, bool, string, or time.Time.
+// value is a cell: nil, int64, float64, bool, string, or time.Time. Until it is
+// converted to the type of its column it may be a json.Number that fits no
+// 64-bit number, or a []any or empty render.Object of what was reported.
 type value any
 
 // fixedBefore and fixedAfter are the columns that every job has.
@@ -148,14 +150,15 @@ func (s *schema) finish() []*column {
 	return append(all, fixedAfter...)
 }
 
-// row fills the cells of a child, converted to the types of the columns.
-func (s *schema) row(cells []value, c *volleyv1.Child) {
+// row fills the cells of a child, converted to the types of the columns; with
+// own set a column of text keeps what each value was.
+func (s *schema) row(cells []value, c *volleyv1.Child, own bool) {
 	clear(cells)
 	cells[0] = int64(c.Index)
 	fill := func(cells []value, list []*column, by map[string]int) func(string, value) {
 		return func(name string, v value) {
 			if i, ok := by[name]; ok {
-				cells[i] = list[i].convert(v)
+				cells[i] = list[i].convert(v, own)
 			}
 		}
 	}
@@ -207,7 +210,10 @@ func text(s string) value {
 	return s
 }
 
-func (c *column) convert(v value) value {
+func (c *column) convert(v value, own bool) value {
+	if own && c.kind == kindText {
+		return v
+	}
 	switch v := v.(type) {
 	case nil:
 		return nil
@@ -226,6 +232,14 @@ func (c *column) convert(v value) value {
 		if c.kind == kindText {
 			return strconv.FormatBool(v)
 		}
+	case json.Number:
+		return v.String()
+	case []any, render.Object:
+		b, err := render.Object{{Value: v}}.Compact()
+		if err != nil {
+			return nil
+		}
+		return string(b[len(`{"":`) : len(b)-1])
 	}
 	return v
 }
@@ -249,6 +263,9 @@ func flatten(prefix, doc string, emit func(string, value)) {
 func flattenValue(name string, v any, emit func(string, value)) {
 	switch v := v.(type) {
 	case render.Object:
+		if len(v) == 0 && name != "" {
+			emit(name, v)
+		}
 		for _, f := range v {
 			n := f.Name
 			if name != "" {
@@ -258,11 +275,6 @@ func flattenValue(name string, v any, emit func(string, value)) {
 		}
 	case json.Number:
 		emit(name, number(v))
-	case []any:
-		b, err := json.Marshal(v)
-		if err == nil {
-			emit(name, string(b))
-		}
 	case string:
 		emit(name, strings.ToValidUTF8(v, "\ufffd"))
 	default:
@@ -270,7 +282,7 @@ func flattenValue(name string, v any, emit func(string, value)) {
 	}
 }
 
-// number keeps integers exact, and what fits no 64-bit number as text.
+// number keeps integers exact, and what fits no 64-bit number as it was written.
 func number(n json.Number) value {
 	s := n.String()
 	if i, err := strconv.ParseInt(s, 10, 64); err == nil {
@@ -278,7 +290,7 @@ func number(n json.Number) value {
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil || !strings.ContainsAny(s, ".eE") {
-		return s
+		return n
 	}
 	return f
 }

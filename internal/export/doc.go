@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package export writes the results of a job as a table, CSV, JSON lines or
-// Parquet: one row per index, with the point and what the task reported as
+// Package export writes the results of a job as a table, JSON, YAML, CSV, JSON
+// lines or Parquet: one row per index, with the point and what the task reported as
 // typed columns.
 //
 // # Columns
@@ -15,8 +15,10 @@
 // those of the last attempt; durationMs is in milliseconds, peakMemory in
 // bytes, startedAt in UTC. A column holds integers, floats, booleans or text,
 // whichever fits all of its values; integers and floats together are floats,
-// any other mix is text. A value that is not there is empty in CSV, null in
-// JSON lines and Parquet.
+// any other mix is text. Lists are text too, as JSON. Where a format types each
+// value (JSON, YAML, JSON lines), a column that would be text holds every value
+// as it was reported: a list stays a list. A value that is not there is empty
+// in CSV, else null.
 //
 // # Two passes
 //

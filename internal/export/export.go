@@ -5,12 +5,10 @@ package export
 import (
 	"bufio"
 	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/volley-batch/volley/internal/render"
@@ -24,6 +22,8 @@ type Format string
 const (
 	Table   Format = "table"
 	CSV     Format = "csv"
+	JSON    Format = "json"
+	YAML    Format = "yaml"
 	JSONL   Format = "jsonl"
 	Parquet Format = "parquet"
 )
@@ -35,10 +35,10 @@ const MaxTableRows = 10_000
 // ParseFormat checks the value of -o.
 func ParseFormat(s string) (Format, error) {
 	switch f := Format(s); f {
-	case Table, CSV, JSONL, Parquet:
+	case Table, JSON, YAML, CSV, JSONL, Parquet:
 		return f, nil
 	}
-	return "", fmt.Errorf("output format %q: want one of table, csv, jsonl, parquet", s)
+	return "", fmt.Errorf("output format %q: want one of table, json, yaml, csv, jsonl, parquet", s)
 }
 
 // Options are about tables.
@@ -89,7 +89,11 @@ func Write(w io.Writer, f Format, rows iter.Seq2[*volleyv1.Child, error], o Opti
 	case CSV:
 		e = newCSV(buf, cols)
 	case JSONL:
-		e = newJSONL(buf, cols)
+		e = newObjects(cols, &lines{w: buf})
+	case JSON:
+		e = newObjects(cols, render.NewArray(buf, render.FormatJSON))
+	case YAML:
+		e = newObjects(cols, render.NewArray(buf, render.FormatYAML))
 	case Parquet:
 		e = newParquet(buf, cols)
 	default:
@@ -98,9 +102,10 @@ func Write(w io.Writer, f Format, rows iter.Seq2[*volleyv1.Child, error], o Opti
 		}
 		e = newTable(buf, cols, o)
 	}
+	own := f == JSONL || f == JSON || f == YAML // CSV and Parquet have one type for a column
 	cells := make([]value, len(cols))
 	err := sp.each(func(c *volleyv1.Child) error {
-		s.row(cells, c)
+		s.row(cells, c, own)
 		return e.row(cells)
 	})
 	if err == nil {
@@ -161,44 +166,6 @@ func (e *csvEncoder) close() error {
 	e.w.Flush()
 	return e.w.Error()
 }
-
-type jsonlEncoder struct {
-	w io.Writer
-	o render.Object
-}
-
-func newJSONL(w io.Writer, cols []*column) *jsonlEncoder {
-	e := &jsonlEncoder{w: w, o: make(render.Object, len(cols))}
-	for i, c := range cols {
-		e.o[i].Name = c.name
-	}
-	return e
-}
-
-func (e *jsonlEncoder) row(cells []value) error {
-	for i, v := range cells {
-		switch v := v.(type) {
-		case time.Time:
-			e.o[i].Value = v.Format(isoMillis)
-		case float64:
-			// 1.0 and not 1: readers type a column by its values.
-			e.o[i].Value = v
-			if s := formatFloat(v); !strings.ContainsAny(s, ".eEIN") {
-				e.o[i].Value = json.Number(s + ".0")
-			}
-		default:
-			e.o[i].Value = v
-		}
-	}
-	b, err := e.o.Compact()
-	if err != nil {
-		return err
-	}
-	_, err = e.w.Write(append(b, '\n'))
-	return err
-}
-
-func (e *jsonlEncoder) close() error { return nil }
 
 type tableEncoder struct {
 	w    io.Writer

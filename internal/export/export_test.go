@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 	"github.com/parquet-go/parquet-go"
 
@@ -91,7 +92,7 @@ func TestJSONL(t *testing.T) {
 	if len(lines) != 4 {
 		t.Fatalf("%d lines", len(lines))
 	}
-	want := `{"index":0,"lr":0.00001,"depth":"4","opt":"adam","param.node":"p","late":null,"val_loss":0.5,"metrics.acc":1.0,"metrics.all":"[1,2]","output.lr":7,"big":"9007199254740993","state":"SUCCEEDED","exitCode":0,"attempts":1,"durationMs":1.5,"peakMemory":1048576,"startedAt":"2023-11-14T22:13:20.123Z","node":"n1","reason":null,"reusedFrom":null}`
+	want := `{"index":0,"lr":0.00001,"depth":4,"opt":"adam","param.node":"p","late":null,"val_loss":0.5,"metrics.acc":1.0,"metrics.all":[1,2],"output.lr":7,"big":9007199254740993,"state":"SUCCEEDED","exitCode":0,"attempts":1,"durationMs":1.5,"peakMemory":1048576,"startedAt":"2023-11-14T22:13:20.123Z","node":"n1","reason":null,"reusedFrom":null}`
 	if diff := cmp.Diff(want, lines[0]); diff != "" {
 		t.Error(diff)
 	}
@@ -99,6 +100,72 @@ func TestJSONL(t *testing.T) {
 		var m map[string]any
 		if err := json.Unmarshal([]byte(l), &m); err != nil || len(m) != len(header) {
 			t.Errorf("%s: %d keys, %v", l, len(m), err)
+		}
+	}
+}
+
+// In JSON a value is what the task reported, whatever others in its column are.
+func TestOwnTypes(t *testing.T) {
+	t.Parallel()
+	list := []*volleyv1.Child{
+		{Output: `{"v":1,"n":[1,{"a":null}],"e":{}}`}, {Output: `{"v":"1","n":[]}`}, {Output: `{"v":true,"n":"[1]"}`},
+		{Output: `{"v":2.0,"n":{"deep":1}}`}, {Output: `{"v":123456789012345678901}`}, {Output: `{"v":[1.50]}`},
+	}
+	var got []string
+	for _, l := range strings.Split(string(write(t, JSONL, list, Options{})), "\n") {
+		before, _, _ := strings.Cut(l, `,"state"`)
+		got = append(got, before)
+	}
+	want := []string{
+		`{"index":0,"v":1,"n":[1,{"a":null}],"e":{},"n.deep":null`, `{"index":0,"v":"1","n":[],"e":null,"n.deep":null`,
+		`{"index":0,"v":true,"n":"[1]","e":null,"n.deep":null`, `{"index":0,"v":2.0,"n":null,"e":null,"n.deep":1`,
+		`{"index":0,"v":123456789012345678901,"n":null,"e":null,"n.deep":null`, `{"index":0,"v":[1.50],"n":null,"e":null,"n.deep":null`, "",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	records, err := csv.NewReader(bytes.NewReader(write(t, CSV, list, Options{}))).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cells := [][]string{}
+	for _, r := range records {
+		cells = append(cells, r[1:5])
+	}
+	if diff := cmp.Diff([][]string{
+		{"v", "n", "e", "n.deep"}, {"1", `[1,{"a":null}]`, "{}", ""}, {"1", "[]", "", ""}, {"true", "[1]", "", ""},
+		{"2", "", "", "1"}, {"123456789012345678901", "", "", ""}, {"[1.50]", "", "", ""},
+	}, cells); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// JSON and YAML are one array of what the lines are.
+func TestArrays(t *testing.T) {
+	t.Parallel()
+	for _, list := range [][]*volleyv1.Child{nil, children()[:1], children()} {
+		want := []any{}
+		for l := range strings.Lines(string(write(t, JSONL, list, Options{}))) {
+			var v any
+			if err := json.Unmarshal([]byte(l), &v); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, v)
+		}
+		for f, b := range map[Format][]byte{JSON: write(t, JSON, list, Options{}), YAML: write(t, YAML, list, Options{})} {
+			if f == YAML {
+				var err error
+				if b, err = yaml.YAMLToJSON(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var got any
+			if err := json.Unmarshal(b, &got); err != nil {
+				t.Fatalf("%s: %v", f, err)
+			}
+			if diff := cmp.Diff(any(want), got); diff != "" {
+				t.Errorf("%s of %d: %s", f, len(list), diff)
+			}
 		}
 	}
 }
@@ -216,7 +283,7 @@ func TestErrors(t *testing.T) {
 	if !errors.Is(err, gone) {
 		t.Errorf("stream: %v", err)
 	}
-	for _, f := range []Format{Table, CSV, JSONL, Parquet} {
+	for _, f := range []Format{Table, JSON, YAML, CSV, JSONL, Parquet} {
 		if _, err := Write(full{}, f, rows(children()), Options{}); !errors.Is(err, errFull) {
 			t.Errorf("%s on a full disk: %v", f, err)
 		}
@@ -286,7 +353,7 @@ func FuzzFlatten(f *testing.F) {
 		for _, c := range list {
 			c.Params, c.Output = strings.ToValidUTF8(c.Params, "?"), strings.ToValidUTF8(c.Output, "?")
 		}
-		for _, format := range []Format{CSV, JSONL, Parquet} {
+		for _, format := range []Format{JSON, YAML, CSV, JSONL, Parquet} {
 			var b bytes.Buffer
 			if _, err := Write(&b, format, rows(list), Options{}); err != nil {
 				t.Fatalf("%s: %v", format, err)

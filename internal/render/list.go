@@ -66,10 +66,8 @@ type Listing[T proto.Message] struct {
 // sequence ends it and is returned; what came before may be written already.
 func (l Listing[T]) Write(w io.Writer, f Format, s Style, maxWidth int, items iter.Seq2[T, error]) error {
 	switch f {
-	case FormatJSON:
-		return l.json(w, items)
-	case FormatYAML:
-		return l.yaml(w, items)
+	case FormatJSON, FormatYAML:
+		return l.array(w, f, items)
 	case FormatName:
 		for it, err := range items {
 			if err != nil {
@@ -123,38 +121,60 @@ func (l Listing[T]) table(w io.Writer, f Format, s Style, maxWidth int, items it
 	return t.Write(w)
 }
 
-func (l Listing[T]) json(w io.Writer, items iter.Seq2[T, error]) error {
-	sep := "[\n"
+func (l Listing[T]) array(w io.Writer, f Format, items iter.Seq2[T, error]) error {
+	a := NewArray(w, f)
 	for it, err := range items {
 		if err != nil {
 			return err
 		}
-		b, err := indent(Message(it), "  ")
-		if err != nil {
+		if err := a.Add(Message(it)); err != nil {
 			return err
 		}
-		if _, err := fmt.Fprintf(w, "%s  %s", sep, b); err != nil {
-			return err
-		}
-		sep = ",\n"
 	}
-	end := "\n]\n"
-	if sep == "[\n" {
-		end = "[]\n"
+	return a.Close()
+}
+
+// Array writes objects as one array of JSON or YAML, each when it comes: a
+// listing may have millions.
+type Array struct {
+	w     io.Writer
+	f     Format
+	items bool
+}
+
+// NewArray begins an array in FormatJSON or FormatYAML.
+func NewArray(w io.Writer, f Format) *Array { return &Array{w: w, f: f} }
+
+// Add writes the next element.
+func (a *Array) Add(o Object) error {
+	first := !a.items
+	a.items = true
+	if a.f == FormatYAML {
+		return writeYAML(a.w, []any{o}) // sequences of one, one after the other, are one
 	}
-	_, err := io.WriteString(w, end)
+	b, err := indent(o, "  ")
+	if err != nil {
+		return err
+	}
+	sep := ",\n"
+	if first {
+		sep = "[\n"
+	}
+	_, err = fmt.Fprintf(a.w, "%s  %s", sep, b)
 	return err
 }
 
-func (l Listing[T]) yaml(w io.Writer, items iter.Seq2[T, error]) error {
-	all := []any{}
-	for it, err := range items {
-		if err != nil {
-			return err
-		}
-		all = append(all, Message(it))
+// Close writes the end. An array without it is incomplete.
+func (a *Array) Close() error {
+	end := "[]\n"
+	switch {
+	case a.items && a.f == FormatYAML:
+		return nil
+	case a.items:
+		end = "\n]\n"
 	}
-	return writeYAML(w, all)
+	_, err := io.WriteString(a.w, end)
+	return err
 }
 
 // One prints a single object as JSON or YAML.

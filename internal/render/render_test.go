@@ -293,3 +293,16 @@ func TestTableWidth(t *testing.T) {
 		}
 	}
 }
+
+// Numbers of YAML are numbers for readers of YAML 1.1, too.
+func TestYAMLNumbers(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	err := One(&b, FormatYAML, Object{
+		{"a", 1e-05}, {"b", -2.5e300}, {"c", 2.0}, {"d", json.Number("1E-7")}, {"e", json.Number("123456789012345678901")}, {"f", json.Number("7")},
+	})
+	want := "a: 1.0e-05\nb: -2.5e+300\nc: 2.0\nd: 1.0e-07\ne: 123456789012345678901\nf: 7\n"
+	if err != nil || b.String() != want {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+}

@@ -250,10 +250,34 @@ func forYAML(v any) any {
 		if i, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
 			return i
 		}
-		if f, err := v.Float64(); err == nil {
-			return f
+		if !strings.ContainsAny(v.String(), ".eE") {
+			return yamlNumber(v.String()) // larger than any integer of the encoder
 		}
-		return v.String()
+		f, err := v.Float64()
+		if err != nil {
+			return v.String()
+		}
+		return yamlFloat(f)
+	case float64:
+		return yamlFloat(v)
 	}
 	return v
+}
+
+// yamlNumber is a number in its own spelling.
+type yamlNumber string
+
+func (n yamlNumber) MarshalYAML() ([]byte, error) { return []byte(n), nil }
+
+// yamlFloat spells 1e-05 so that it is a number in YAML 1.1, too, which most
+// readers still follow: with a point.
+func yamlFloat(f float64) any {
+	mantissa, exponent, ok := strings.Cut(strconv.FormatFloat(f, 'g', -1, 64), "e")
+	if !ok {
+		return f
+	}
+	if !strings.Contains(mantissa, ".") {
+		mantissa += ".0"
+	}
+	return yamlNumber(mantissa + "e" + exponent)
 }
