@@ -22,6 +22,8 @@ type following struct {
 	need need
 	// view is made for every job; nil: nothing is shown.
 	view func() progress.View
+	// style is that of the stream on which the view is.
+	style render.Style
 	// stopping is shown, and failures are not told any more.
 	stopping bool
 	// stop ends the following when it answers true.
@@ -92,7 +94,7 @@ func (a *app) followOnce(ctx context.Context, s *session, id string, f following
 	if f.view != nil {
 		view = f.view()
 	}
-	p := progress.Follower{Client: s.Client, View: view, Style: a.outStyle(), Stopping: f.stopping, StopWhen: f.stop, OnlyNode: s.in != nil && s.in.OnlyNode()}
+	p := progress.Follower{Client: s.Client, View: view, Style: f.style, Stopping: f.stopping, StopWhen: f.stop, OnlyNode: s.in != nil && s.in.OnlyNode()}
 	job, err := p.Follow(ctx, id)
 	// What ended the context says more than that it ended.
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {

@@ -19,45 +19,69 @@ import (
 
 func (a *app) showCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "show JOB[:INDEX]",
-		Short: "Describe a job or one child",
+		Use:   "show JOB[:INDEX]...",
+		Short: "Describe jobs or children",
 		Long: `Describe a job: counts, times, failures by reason, and the best points of a
-sweep with a metric. Of a child: parameters, attempts, work directory, output.`,
-		Example:           "  volley show digits-sweep\n  volley show 3:17 -o json",
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: a.completeJob(1),
-		RunE:              func(cmd *cobra.Command, args []string) error { return a.show(cmd.Context(), args[0]) },
+sweep with a metric. Of a child: parameters, attempts, work directory, output.
+
+JSON and YAML of several are an array.`,
+		Example:           "  volley show digits-sweep\n  volley show 3:17 -o json\n  volley ls --state failed -o name | xargs volley show",
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: a.completeJob(0),
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.show(cmd.Context(), args) },
 	}
 	a.outputFlag(c, "table", "table, json, yaml or name")
 	return c
 }
 
-func (a *app) show(ctx context.Context, name string) error {
+func (a *app) show(ctx context.Context, names []string) error {
 	format, err := a.format()
 	if err != nil {
 		return err
 	}
 	return a.with(ctx, func(s *session) error {
-		ref, err := s.Resolve(ctx, name)
-		if err != nil {
-			return err
+		// All are looked up before anything is printed: half an array is none.
+		refs := make([]client.Ref, len(names))
+		details := make([]*volleyv1.JobDetail, len(names))
+		for i, name := range names {
+			if refs[i], err = s.Resolve(ctx, name); err != nil {
+				return err
+			}
+			if details[i], err = s.Job(ctx, refs[i]); err != nil {
+				return err
+			}
 		}
-		d, err := s.Job(ctx, ref)
-		if err != nil {
-			return err
+		switch {
+		case format == render.FormatName:
+			for _, ref := range refs {
+				if _, err := fmt.Fprintln(a.out, ref); err != nil {
+					return err
+				}
+			}
+			return nil
+		case format != render.FormatJSON && format != render.FormatYAML:
+			return a.showAll(ctx, s, refs, details)
+		case len(details) == 1:
+			return render.One(a.out, format, render.Message(details[0]))
 		}
-		switch format {
-		case render.FormatName:
-			_, err = fmt.Fprintln(a.out, ref)
-			return err
-		case render.FormatJSON, render.FormatYAML:
-			return render.One(a.out, format, render.Message(d))
-		}
-		if ref.Child {
-			return a.showChild(ctx, s, ref, d)
-		}
-		return a.showJob(ctx, s, d)
+		return render.Listing[*volleyv1.JobDetail]{}.Write(a.out, format, a.outStyle(), 0, render.Slice(details))
 	})
+}
+
+func (a *app) showAll(ctx context.Context, s *session, refs []client.Ref, details []*volleyv1.JobDetail) error {
+	for i, ref := range refs {
+		if i > 0 {
+			fmt.Fprintln(a.out)
+		}
+		show := a.showJob
+		if ref.Child {
+			show = func(ctx context.Context, s *session, d *volleyv1.JobDetail) error { return a.showChild(ctx, s, ref, d) }
+		}
+		if err := show(ctx, s, details[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // facts is a list of names and values, aligned.

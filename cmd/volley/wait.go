@@ -51,7 +51,7 @@ func (a *app) wait(ctx context.Context, names []string) (err error) {
 	}
 	f := following{need: n}
 	if a.terminal(a.err) || format == render.FormatTable || format == render.FormatWide {
-		f.view = a.liveView(a.err)
+		f.view, f.style = a.liveView(a.err), a.errStyle()
 	}
 	var jobs []*volleyv1.Job
 	for _, id := range ids {
