@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,7 +191,7 @@ func (f *fleet) beat() {
 		}
 		f.columns.Store(newColumns(f.r.c.TaskTime))
 		f.mu.Lock()
-		workers := f.workers[:len(f.workers):len(f.workers)]
+		workers := slices.Clip(f.workers)
 		f.mu.Unlock()
 		for _, w := range workers {
 			w.beat()
