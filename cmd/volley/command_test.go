@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,8 +68,11 @@ func TestHelpIsComplete(t *testing.T) {
 			continue
 		}
 		n++
-		if !strings.Contains(c.Long, "EXIT STATUS") {
+		if !strings.Contains(c.Long, "EXIT STATUS\n  0 ") {
 			t.Errorf("%s: no EXIT STATUS", c.Name())
+		}
+		if got := strings.Contains(c.Long, "\n  1    some task failed\n"); got != slices.Contains([]string{"run", "wait", "bench"}, c.Name()) {
+			t.Errorf("%s: some task failed is listed: %v", c.Name(), got)
 		}
 		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
 			t.Errorf("%s: short text %q", c.Name(), c.Short)

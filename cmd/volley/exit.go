@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/volley-batch/volley/client"
@@ -26,16 +27,48 @@ const (
 	exitInterrupted = 130
 )
 
-const exitHelp = `
-EXIT STATUS
-  0    all succeeded
-  1    some task failed
-  2    usage or file error
-  3    coordinator unreachable, or stopped by its machine: disk full, state damaged
-  4    not found
-  5    refused: permission, limit or conflict
-  130  interrupted
-`
+// exitTexts say what a status means.
+var exitTexts = []struct {
+	status int
+	text   string
+}{
+	{exitOK, "all succeeded"},
+	{exitFailed, "some task failed"},
+	{exitUsage, "usage or file error"},
+	{exitUnreachable, "coordinator unreachable, or stopped by its machine: disk full, state damaged"},
+	{exitNotFound, "not found"},
+	{exitRefused, "refused: permission, limit or conflict"},
+	{exitInterrupted, "interrupted"},
+}
+
+// exitStatuses are what each command can end with.
+var exitStatuses = func() map[string][]int {
+	asks := []int{exitOK, exitUsage, exitUnreachable, exitRefused, exitInterrupted}
+	ofJob := append([]int{exitNotFound}, asks...)
+	runs := append([]int{exitFailed}, ofJob...)
+	return map[string][]int{
+		"volley": runs, "run": runs, "wait": runs, "bench": append([]int{exitFailed}, asks...),
+		"submit": ofJob, "ls": ofJob, "show": ofJob, "logs": ofJob, "cancel": ofJob, "rerun": ofJob, "why": ofJob, "results": ofJob,
+		"nodes": asks, "coordinator": asks, "worker": asks, "dev": asks, "version": {exitOK, exitUsage},
+	}
+}()
+
+// exitHelp is the end of the help of a command.
+func exitHelp(command string) string {
+	can := exitStatuses[command]
+	b := &strings.Builder{}
+	b.WriteString("\nEXIT STATUS\n")
+	for _, e := range exitTexts {
+		if !slices.Contains(can, e.status) {
+			continue
+		}
+		if e.status == exitOK && !slices.Contains(can, exitFailed) {
+			e.text = "done"
+		}
+		fmt.Fprintf(b, "  %-3d  %s\n", e.status, e.text)
+	}
+	return b.String()
+}
 
 var (
 	// errTaskFailed: what there is to say was said.

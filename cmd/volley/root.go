@@ -75,7 +75,7 @@ func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "volley",
 		Short:         "Run array jobs, sweeps and maps",
-		Long:          rootHelp + exitHelp,
+		Long:          rootHelp + exitHelp("volley"),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -95,7 +95,7 @@ func (a *app) root() *cobra.Command {
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
 			c.GroupID = group
-			c.Long = strings.TrimRight(c.Long, "\n") + "\n" + exitHelp
+			c.Long = strings.TrimRight(c.Long, "\n") + "\n" + exitHelp(c.Name())
 			c.DisableFlagsInUseLine = true
 			args := c.Args
 			c.Args = func(cmd *cobra.Command, list []string) error {
