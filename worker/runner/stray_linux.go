@@ -177,10 +177,10 @@ func (h *hunt) kill(pid int) error {
 	fd := -1
 	if !h.noPidfd {
 		fd, err = unix.PidfdOpen(pid, 0)
-		switch err {
-		case nil:
-			defer unix.Close(fd)
-		case unix.ESRCH:
+		switch {
+		case err == nil:
+			defer func() { _ = unix.Close(fd) }() // nothing is written through it
+		case errors.Is(err, unix.ESRCH):
 			return err
 		default: // Linux before 5.3, a sandbox, no descriptor left
 			h.noPidfd, fd = true, -1
