@@ -128,6 +128,7 @@ func TestKilledWorker(t *testing.T) {
 	s2 := c.welcomed()
 	if livesAsTask(pid) {
 		t.Error("a process of the killed worker's task is alive when the next one says Hello")
+		_ = syscall.Kill(pid, syscall.SIGKILL) // the failure is reported already
 	}
 	want := []*volleyv1.HeldLease{{LeaseId: 1, Finished: []uint64{0, 1}}}
 	if diff := cmp.Diff(want, s2.hello.GetHeld(), protocmp.Transform()); diff != "" {
