@@ -10,6 +10,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/volley-batch/volley/client"
 	"github.com/volley-batch/volley/internal/embedded"
@@ -58,7 +59,7 @@ func (a *app) open(ctx context.Context, n need) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	in, err := embedded.Open(ctx, embedded.Config{Dir: dir, Worker: n.worker, Capacity: n.capacity, Before: n.before, Version: version(), Logger: a.logger()})
+	in, err := embedded.Open(ctx, embedded.Config{Dir: dir, Worker: n.worker, Capacity: n.capacity, Before: n.before, Waiting: a.waiting(dir), Version: version(), Logger: a.logger()})
 	if err != nil {
 		if temporary != "" {
 			_ = os.RemoveAll(temporary)
@@ -69,6 +70,17 @@ func (a *app) open(ctx context.Context, n need) (*session, error) {
 		a.working.Store(in)
 	}
 	return &session{Client: in.Client(), in: in, temporary: temporary}, nil
+}
+
+// waiting says why nothing happens while the owner of the directory is stopped.
+func (a *app) waiting(dir string) func(pid int) {
+	return func(pid int) {
+		process := "the volley process"
+		if pid > 0 {
+			process += " " + strconv.Itoa(pid)
+		}
+		fmt.Fprintf(a.err, "%s that works in %s does not answer; waiting (Ctrl-C to stop)\n", process, dir)
+	}
 }
 
 // stateDir is --dir, else the nearest .volley, else a new one here.

@@ -3,6 +3,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ const (
 	// retryFor is short: the owner is a process of the same machine that is
 	// gone for good, and the directory is free to be taken over.
 	retryFor = 300 * time.Millisecond
+	// silence is how long Open waits for an owner without a word.
+	silence = 5 * time.Second
 )
 
 // Config says what to open.
@@ -42,6 +45,15 @@ type Config struct {
 	// runs, and after the results of a killed one are recorded. An error ends
 	// Open. Default: nothing.
 	Before func(context.Context, *client.Client) error
+
+	// Waiting is called, once and on a goroutine of its own, when the process
+	// that has the directory does not answer for five seconds: it may be
+	// stopped, and Open waits on. pid is 0 when it is not known. Default:
+	// nothing.
+	Waiting func(pid int)
+
+	// silence is the five seconds; tests make it short.
+	silence time.Duration
 
 	// Capacity of the worker. Default: the whole machine.
 	Capacity *volleyv1.Resources
@@ -98,12 +110,15 @@ func enter(ctx context.Context, c Config) (*Instance, error) {
 	}
 	lock := flock.New(d.path("lock"), flock.SetPermissions(0o600))
 	begin := time.Now()
+	told := c.tellWaiting(d)
+	defer told.Stop()
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		free, err := lock.TryLock()
 		if err != nil {
 			return nil, fmt.Errorf("lock %s: %w", d.path("lock"), err)
 		}
 		if free {
+			told.Stop()
 			in, err := own(ctx, d, lock, c)
 			if err != nil {
 				_ = lock.Close()
@@ -130,6 +145,20 @@ func enter(ctx context.Context, c Config) (*Instance, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// tellWaiting starts the clock of Waiting.
+func (c *Config) tellWaiting(d directory) *time.Timer {
+	return time.AfterFunc(cmp.Or(c.silence, silence), func() {
+		if c.Waiting == nil {
+			return
+		}
+		pid := 0
+		if ep, err := d.readEndpoint(); err == nil {
+			pid = ep.PID
+		}
+		c.Waiting(pid)
+	})
 }
 
 // errNoWorker says that the owner runs no tasks.
