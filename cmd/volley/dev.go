@@ -21,7 +21,7 @@ func (a *app) devCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a coordinator and a worker for this directory",
-		Long: `Run coordinator and worker in one process until SIGINT or SIGTERM, with the
+		Long: `Run coordinator and worker in one process until SIGINT, SIGTERM or SIGHUP, with the
 state in .volley. Commands in this directory and below find it by themselves;
 others by its address.`,
 		Args: cobra.NoArgs,
@@ -64,6 +64,7 @@ func (a *app) dev(ctx context.Context, listen string, jobs int) (err error) {
 	if !in.Owner() {
 		return &client.Error{Kind: client.Refused, Msg: "another process works in " + dir + " already; stop it first"}
 	}
+	a.working.Store(in)
 	serves = true
 	if err := credential.Save(in.Listen(), token); err != nil {
 		return err

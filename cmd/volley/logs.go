@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -122,6 +123,9 @@ func (a *app) printLogs(ctx context.Context, s *session, ref client.Ref, o logsO
 	request := func() *volleyv1.ReadLogsRequest {
 		return &volleyv1.ReadLogsRequest{Attempt: o.attempt, Streams: streams, Follow: o.follow}
 	}
+	if o.tail == 0 && o.follow {
+		return a.followLogs(ctx, s, ref, request(), out, errs)
+	}
 	if o.tail == 0 {
 		return copyLogs(ctx, s, ref, request(), out, errs)
 	}
@@ -151,7 +155,47 @@ func (a *app) printLogs(ctx context.Context, s *session, ref client.Ref, o logsO
 	}
 	req := request()
 	req.TailBytes = longest
-	return copyLogs(ctx, s, ref, req, out, errs)
+	return a.followLogs(ctx, s, ref, req, out, errs)
+}
+
+// yield is how long logs leave the directory to those who would run its tasks.
+const yield = time.Second
+
+// followLogs is copyLogs for a task that may outlast the process which has the
+// directory. One that has not begun is waited for with the next process. The
+// output of one that has ends with its process: its next attempt has another.
+func (a *app) followLogs(ctx context.Context, s *session, ref client.Ref, req *volleyv1.ReadLogsRequest, out, errs io.Writer) error {
+	toOut := &counter{w: out}
+	toErr := &counter{w: errs}
+	for {
+		err := copyLogs(ctx, s, ref, req, toOut, toErr)
+		if err == nil || s.in == nil || !s.in.Left(err) {
+			return err
+		}
+		if toOut.n+toErr.n > 0 {
+			return &client.Error{Kind: client.Unreachable, Err: err, Msg: fmt.Sprintf(
+				"the process that ran %s has left, and stopped it; `volley logs -f %s` follows its next attempt", ref, ref)}
+		}
+		select {
+		case <-time.After(yield):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if again, err := a.rejoin(ctx, s, need{}, err); !again {
+			return err
+		}
+	}
+}
+
+// counter counts what goes through it.
+type counter struct {
+	w io.Writer
+	n int
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += len(p)
+	return c.w.Write(p)
 }
 
 func copyLogs(ctx context.Context, s *session, ref client.Ref, req *volleyv1.ReadLogsRequest, out, errs io.Writer) error {

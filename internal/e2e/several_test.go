@@ -271,3 +271,33 @@ func TestSameFileTwice(t *testing.T) {
 		t.Errorf("fresh: exit %d, %q, %q", code, out, errs)
 	}
 }
+
+// TestLogsOutliveTheOwner: who follows the output of a task that has not begun
+// goes on with the next process that runs the tasks.
+func TestLogsOutliveTheOwner(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	f.write("first.yaml", "name: first\nworkdir: .\nrun: echo > started; sleep 600\n")
+	f.write("second.yaml", "name: second\nrun: echo hello\n")
+	owner := f.start("run", "first.yaml", "--jobs", "1")
+	come(t, "task", func() bool { return f.exists("started") })
+	guest := f.start("run", "second.yaml")
+	come(t, "second job", func() bool {
+		out, _, code := f.volley("ls", "-o", "name")
+		return code == 0 && strings.Contains(out, "2\n")
+	})
+	logs := f.start("logs", "-f", "2")
+	waited := f.start("wait", "2", "-o", "name")
+	owner.signal(t, syscall.SIGTERM)
+	if code := owner.wait(t); code != 130 {
+		t.Errorf("owner: exit %d\n%s", code, owner.log)
+	}
+	for name, p := range map[string]*process{"guest": guest, "wait": waited, "logs": logs} {
+		if code := p.wait(t); code != 0 {
+			t.Errorf("%s: exit %d\n%s", name, code, p.log)
+		}
+	}
+	if logs.log.String() != "hello\n" {
+		t.Errorf("logs: %q", logs.log)
+	}
+}
