@@ -14,7 +14,7 @@ func TestReason(t *testing.T) {
 	t.Parallel()
 	in := open(t, Config{Dir: shortDir(t)})
 	missing := &client.Error{Kind: client.NotFound, Msg: "there is no job"}
-	if got := in.Reason(missing); got != error(missing) {
+	if got := in.Reason(missing); !errors.Is(got, missing) || got.Error() != missing.Error() {
 		t.Errorf("another error became %v", got)
 	}
 	if got := in.Reason(nil); got != nil {
