@@ -39,7 +39,12 @@ func main() {
 	ctx, stop := stopSignals()
 	defer stop()
 	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "peers:", err)
+		switch {
+		case ctx.Err() == nil:
+			fmt.Fprintln(os.Stderr, "peers:", err)
+		case !sandboxed(): // the outer process speaks for both
+			fmt.Fprintln(os.Stderr, "peers: interrupted; everything is stopped and removed, nothing was written")
+		}
 		stop()
 		os.Exit(1) // stop has been called
 	}

@@ -278,6 +278,11 @@ func TestDrawing(t *testing.T) {
 	if circles != 4 { // two that did not fail in each of two rows
 		t.Errorf("%d points are drawn, want 4:\n%s", circles, svg)
 	}
+	for _, tick := range []string{">100<", ">1,000<", ">1 ms<", ">10 ms<"} {
+		if !strings.Contains(svg, tick) {
+			t.Errorf("no axis is labelled %q:\n%s", tick, svg)
+		}
+	}
 	if strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") {
 		t.Errorf("the plot has points nowhere:\n%s", svg)
 	}

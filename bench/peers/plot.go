@@ -100,8 +100,8 @@ func panel(b *strings.Builder, y int, title string, marks []mark, format func(fl
 
 // figure2 and seconds2 label decades, of tasks a second and of milliseconds.
 func figure2(v float64) string {
-	if v >= 1 {
-		return strings.TrimSuffix(figure(v), ".00")
+	if v >= 1000 {
+		return figure(v)
 	}
 	return fmt.Sprintf("%g", v)
 }
