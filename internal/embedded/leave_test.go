@@ -5,12 +5,77 @@ package embedded
 import (
 	"context"
 	"errors"
+	"io"
 	"path/filepath"
+	"sync"
 	"testing"
+
+	"google.golang.org/grpc"
 
 	"github.com/volley-batch/volley/client"
 	volleyv1 "github.com/volley-batch/volley/proto/volley/v1"
+	"github.com/volley-batch/volley/worker"
 )
+
+// deaf is a connection of a worker that is lost with the first result.
+type deaf struct {
+	grpc.ClientStream
+	lost func()
+}
+
+func (d deaf) SendMsg(m any) error {
+	if r, ok := m.(*volleyv1.ConnectRequest); ok {
+		for _, l := range r.GetReport().GetLeases() {
+			if len(l.GetFinished()) > 0 {
+				d.lost()
+				return io.ErrUnexpectedEOF
+			}
+		}
+	}
+	return d.ClientStream.SendMsg(m)
+}
+
+// What a worker finished and could not report counts before anybody plans.
+func TestSpoolBeforePlan(t *testing.T) {
+	t.Parallel()
+	dir := shortDir(t)
+	in := open(t, Config{Dir: dir})
+	id := submit(t, in, &volleyv1.JobSpec{Name: "a", Command: []string{"/bin/true"}})
+	lost := make(chan struct{})
+	lose := sync.OnceFunc(func() { close(lost) })
+	intercept := grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		s, err := streamer(ctx, desc, cc, method, opts...)
+		return deaf{s, lose}, err
+	})
+	a, err := worker.New(worker.Config{DataDir: filepath.Join(dir, "worker"), Dial: func(context.Context) (grpc.ClientConnInterface, io.Closer, error) {
+		select {
+		case <-lost:
+			return nil, nil, io.ErrUnexpectedEOF
+		default:
+		}
+		conn, err := client.Connect(client.Options{Addr: in.Addr(), Token: in.ep.Token}, append(worker.DialOptions(), intercept)...)
+		return conn, conn, err
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	<-lost
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	closeNow(t, in)
+	open(t, Config{Dir: dir, Worker: true, Before: func(ctx context.Context, c *client.Client) error {
+		d, err := c.Job(ctx, client.Ref{ID: id})
+		if err == nil && (d.Job.GetCounts().GetSucceeded() != 1 || d.Job.FinishedAttempts != 1) {
+			t.Errorf("before the plan the job is %v", d.Job)
+		}
+		return err
+	}})
+}
 
 // An instance that rests runs nothing more; the job waits for the next one.
 func TestRest(t *testing.T) {
