@@ -128,7 +128,9 @@ func (j *job) run(t *testing.T, index int, params map[string]string) outcome {
 	return o
 }
 
-// snapshot copies a file that a job names; words that are not files stay words.
+// snapshot links a file that a job names, as a worker does; words that are not
+// files stay words. A copy of a program, written by this process, could not be
+// executed while another test's child still holds the descriptor.
 func (j *job) snapshot(t *testing.T, dir, name string) {
 	t.Helper()
 	from, to := filepath.Join(j.dir, name), filepath.Join(dir, name)
@@ -136,11 +138,10 @@ func (j *job) snapshot(t *testing.T, dir, name string) {
 	if err != nil || !info.Mode().IsRegular() {
 		return
 	}
-	content, err := os.ReadFile(from)
-	if err != nil {
+	if err := os.MkdirAll(filepath.Dir(to), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(to, content, info.Mode()); err != nil {
+	if err := os.Symlink(from, to); err != nil && !errors.Is(err, fs.ErrExist) {
 		t.Fatal(err)
 	}
 }

@@ -372,7 +372,7 @@ func TestExplain(t *testing.T) {
 	want("first:0", volleyv1.WaitTier_WAIT_TIER_NONE, "is running")
 	want("first:5", volleyv1.WaitTier_WAIT_TIER_CAPACITY, "1 CPU", "n, has")
 	c.submit(array("second", 2)) // 2
-	want("second", volleyv1.WaitTier_WAIT_TIER_PRIORITY, "behind 1 job", "with 2 tasks")
+	want("second", volleyv1.WaitTier_WAIT_TIER_PRIORITY, "behind 1 older", "with 2 tasks")
 	big := single("big")
 	big.Resources = &volleyv1.Resources{CpuMilli: 64_000}
 	c.submit(big) // 3

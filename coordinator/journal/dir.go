@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -115,6 +116,9 @@ func (d *directory) checkFormat(node string) (fresh bool, err error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, fmt.Errorf("read journal directory: %w", err)
 		}
+		// A file there is what raft tries the directory with; only a kill in
+		// that moment leaves it.
+		snaps = slices.DeleteFunc(snaps, func(e fs.DirEntry) bool { return !e.IsDir() })
 		if len(snaps) > 0 {
 			return false, fmt.Errorf("%w: %s is missing beside %d snapshots", ErrCorrupt, name, len(snaps))
 		}

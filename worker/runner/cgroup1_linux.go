@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"time"
 )
 
@@ -128,7 +127,7 @@ func (c *cgroup1) start(s *Slot, spec *Spec) (pid int, err error) {
 		moved++
 	}
 	if err == nil {
-		pid, err = syscall.ForkExec(spec.Path, spec.Args, &s.attr)
+		pid, err = forkExec(spec.Path, spec.Args, &s.attr)
 	}
 	for _, base := range c.bases[:moved] {
 		if berr := files.write(filepath.Join(base, "tasks"), "0"); berr != nil {

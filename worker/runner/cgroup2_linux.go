@@ -173,7 +173,7 @@ func (c *cgroup2) start(s *Slot, spec *Spec) (int, error) {
 	}
 	defer unix.Close(fd) //nolint:errcheck // a path descriptor holds no data
 	s.sys.UseCgroupFD, s.sys.CgroupFD = true, fd
-	pid, err := syscall.ForkExec(spec.Path, spec.Args, &s.attr)
+	pid, err := forkExec(spec.Path, spec.Args, &s.attr)
 	s.sys.UseCgroupFD, s.sys.CgroupFD = false, 0
 	return pid, err
 }

@@ -73,11 +73,11 @@ func onlyZombies(pgid int) bool {
 // the worker before the fork would limit the worker.
 func (s *Slot) startWithRlimit(spec *Spec) (int, error) {
 	s.sys.Ptrace = true
-	pid, err := syscall.ForkExec(spec.Path, spec.Args, &s.attr)
+	pid, err := forkExec(spec.Path, spec.Args, &s.attr)
 	s.sys.Ptrace = false
 	if err == syscall.EPERM {
 		// Tracing is forbidden (Yama, seccomp): the moment is the lesser evil.
-		if pid, err = syscall.ForkExec(spec.Path, spec.Args, &s.attr); err != nil {
+		if pid, err = forkExec(spec.Path, spec.Args, &s.attr); err != nil {
 			return 0, err
 		}
 		return pid, s.limitOrKill(pid, spec)

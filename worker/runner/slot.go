@@ -73,7 +73,7 @@ func (s *Slot) Start(spec *Spec) (*Task, error) {
 	var err error
 	if spec.Limits == (Limits{}) {
 		t.startedAt = time.Now()
-		t.pid, err = syscall.ForkExec(spec.Path, spec.Args, &s.attr)
+		t.pid, err = forkExec(spec.Path, spec.Args, &s.attr)
 	} else {
 		err = s.startLimited(t, spec)
 	}
@@ -116,7 +116,7 @@ func (s *Slot) startLimited(t *Task, spec *Spec) error {
 	if spec.Limits.MemoryBytes > 0 && s.r.rlimits {
 		t.pid, err = s.startWithRlimit(spec)
 	} else {
-		t.pid, err = syscall.ForkExec(spec.Path, spec.Args, &s.attr)
+		t.pid, err = forkExec(spec.Path, spec.Args, &s.attr)
 	}
 	return err
 }
