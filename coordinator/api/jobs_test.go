@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
@@ -104,6 +106,10 @@ func TestListFiltersAndSorts(t *testing.T) {
 	for n, id := range []uint64{3, 1} {
 		w.Finish(id, 0, workertest.Result{Outcome: volleyv1.Outcome(n)})
 		c.ended(fmt.Sprint(id))
+		// In the same millisecond the order would be that of the ids.
+		for stopped := c.describe(fmt.Sprint(id)).GetJob().GetStoppedAt(); time.Now().UnixMilli() <= stopped; {
+			runtime.Gosched()
+		}
 	}
 	c.running("4", 3)
 	created := c.describe("1").GetJob().GetCreatedAt()
