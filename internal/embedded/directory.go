@@ -93,7 +93,7 @@ func (d directory) writable() error {
 		return nil
 	}
 	lock := flock.New(d.path("lock"), flock.SetFlag(os.O_RDONLY))
-	defer lock.Close()
+	defer func() { _ = lock.Close() }() // nothing was written
 	if free, err := lock.TryLock(); err == nil && !free {
 		return nil
 	}

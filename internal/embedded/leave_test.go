@@ -107,7 +107,10 @@ func TestKill(t *testing.T) {
 	started := filepath.Join(filepath.Dir(dir), "started")
 	in := open(t, Config{Dir: dir, Worker: true})
 	id := submit(t, in, &volleyv1.JobSpec{Name: "a", Command: []string{"/bin/sh", "-c", "trap '' TERM; echo; test -e " + started + " && exit 0; echo > " + started + "; while :; do sleep 1; done"}})
-	for range in.Logs(t.Context(), client.Ref{ID: id}, &volleyv1.ReadLogsRequest{Follow: true}) {
+	for _, err := range in.Logs(t.Context(), client.Ref{ID: id}, &volleyv1.ReadLogsRequest{Follow: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		break // it has begun
 	}
 	resting, cancel := context.WithCancel(t.Context())

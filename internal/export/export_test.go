@@ -108,11 +108,15 @@ func TestJSONL(t *testing.T) {
 func TestOwnTypes(t *testing.T) {
 	t.Parallel()
 	list := []*volleyv1.Child{
-		{Output: `{"v":1,"n":[1,{"a":null}],"e":{}}`}, {Output: `{"v":"1","n":[]}`}, {Output: `{"v":true,"n":"[1]"}`},
-		{Output: `{"v":2.0,"n":{"deep":1}}`}, {Output: `{"v":123456789012345678901}`}, {Output: `{"v":[1.50]}`},
+		{Output: `{"v":1,"n":[1,{"a":null}],"e":{}}`},
+		{Output: `{"v":"1","n":[]}`},
+		{Output: `{"v":true,"n":"[1]"}`},
+		{Output: `{"v":2.0,"n":{"deep":1}}`},
+		{Output: `{"v":123456789012345678901}`},
+		{Output: `{"v":[1.50]}`},
 	}
 	var got []string
-	for _, l := range strings.Split(string(write(t, JSONL, list, Options{})), "\n") {
+	for l := range strings.SplitSeq(string(write(t, JSONL, list, Options{})), "\n") {
 		before, _, _ := strings.Cut(l, `,"state"`)
 		got = append(got, before)
 	}
@@ -133,8 +137,13 @@ func TestOwnTypes(t *testing.T) {
 		cells = append(cells, r[1:5])
 	}
 	if diff := cmp.Diff([][]string{
-		{"v", "n", "e", "n.deep"}, {"1", `[1,{"a":null}]`, "{}", ""}, {"1", "[]", "", ""}, {"true", "[1]", "", ""},
-		{"2", "", "", "1"}, {"123456789012345678901", "", "", ""}, {"[1.50]", "", "", ""},
+		{"v", "n", "e", "n.deep"},
+		{"1", `[1,{"a":null}]`, "{}", ""},
+		{"1", "[]", "", ""},
+		{"true", "[1]", "", ""},
+		{"2", "", "", "1"},
+		{"123456789012345678901", "", "", ""},
+		{"[1.50]", "", "", ""},
 	}, cells); diff != "" {
 		t.Error(diff)
 	}

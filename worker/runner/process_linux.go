@@ -4,6 +4,7 @@ package runner
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strconv"
 	"syscall"
@@ -75,7 +76,7 @@ func (s *Slot) startWithRlimit(spec *Spec) (int, error) {
 	s.sys.Ptrace = true
 	pid, err := forkExec(spec.Path, spec.Args, &s.attr)
 	s.sys.Ptrace = false
-	if err == syscall.EPERM {
+	if errors.Is(err, syscall.EPERM) {
 		// Tracing is forbidden (Yama, seccomp): the moment is the lesser evil.
 		if pid, err = forkExec(spec.Path, spec.Args, &s.attr); err != nil {
 			return 0, err
@@ -88,7 +89,7 @@ func (s *Slot) startWithRlimit(spec *Spec) (int, error) {
 	var ws syscall.WaitStatus
 	for {
 		_, err = syscall.Wait4(pid, &ws, 0, nil)
-		if err != syscall.EINTR {
+		if !errors.Is(err, syscall.EINTR) {
 			break
 		}
 	}
