@@ -83,7 +83,11 @@ func (l *logServer) handle(r *volleyv1.LogRequest) {
 		l.mu.Lock()
 		delete(l.active, r.GetRequestId())
 		l.mu.Unlock()
-		_ = l.send(l.ctx, last) // fails when the session ends, which says it
+		if l.ctx.Err() == nil {
+			// Not when the session ends: an end that gets through at the last
+			// moment would make cut-off output look complete.
+			_ = l.send(l.ctx, last)
+		}
 	})
 }
 

@@ -167,9 +167,12 @@ const yield = time.Second
 func (a *app) followLogs(ctx context.Context, s *session, ref client.Ref, req *volleyv1.ReadLogsRequest, out, errs io.Writer) error {
 	toOut := &counter{w: out}
 	toErr := &counter{w: errs}
-	for {
+	for tries := 0; ; tries++ {
 		err := copyLogs(ctx, s, ref, req, toOut, toErr)
-		if err == nil || s.in == nil || !s.in.Left(err) {
+		// The worker of a process that is about to leave goes first: ask again,
+		// and the next answer is that of whoever has the directory then.
+		going := s.in != nil && client.Kind(err) == client.Refused && toOut.n+toErr.n == 0 && tries < maxGoing
+		if err == nil || s.in == nil || !going && !s.in.Left(err) {
 			return err
 		}
 		if toOut.n+toErr.n > 0 {
@@ -181,11 +184,17 @@ func (a *app) followLogs(ctx context.Context, s *session, ref client.Ref, req *v
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		if going {
+			continue
+		}
 		if again, err := a.rejoin(ctx, s, need{}, err); !again {
 			return err
 		}
 	}
 }
+
+// maxGoing bounds how often followLogs asks a process that has lost its worker.
+const maxGoing = 50
 
 // counter counts what goes through it.
 type counter struct {

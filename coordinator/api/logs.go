@@ -17,17 +17,34 @@ import (
 )
 
 // ReadLogs implements JobService. With follow it waits for a child that has
-// not started yet.
+// not started yet and, where no attempt is named, goes on with the next attempt
+// until the child has ended: an attempt that was stopped because its node went
+// is not the end of the task.
 func (s *Server) ReadLogs(req *volleyv1.ReadLogsRequest, stream grpc.ServerStreamingServer[volleyv1.ReadLogsResponse]) error {
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
 	if err := checkLogs(req); err != nil {
 		return err
 	}
-	at, err := s.findAttempt(ctx, req)
-	if err != nil {
-		return err
+	id, tail := req.GetJobId(), req.GetTailBytes()
+	for after := uint32(0); ; tail = 0 {
+		at, err := s.findAttempt(stream.Context(), id, req, after)
+		if err != nil || at.attempt == 0 {
+			return err
+		}
+		if err := s.copyAttempt(req, at, tail, stream); err != nil {
+			return err
+		}
+		if !req.GetFollow() || req.GetAttempt() > 0 {
+			return nil
+		}
+		// By number: the name may come to mean another job.
+		id, after = at.id(), at.attempt
 	}
+}
+
+// copyAttempt streams the output of one attempt.
+func (s *Server) copyAttempt(req *volleyv1.ReadLogsRequest, at attemptPlace, tail int64, stream grpc.ServerStreamingServer[volleyv1.ReadLogsResponse]) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
 	streams := req.GetStreams()
 	if len(streams) == 0 {
 		streams = []volleyv1.LogStream{volleyv1.LogStream_LOG_STREAM_STDOUT, volleyv1.LogStream_LOG_STREAM_STDERR}
@@ -37,7 +54,7 @@ func (s *Server) ReadLogs(req *volleyv1.ReadLogsRequest, stream grpc.ServerStrea
 	for _, which := range streams {
 		go func() {
 			failed <- s.workers.ReadLog(ctx, at.worker, &volleyv1.LogRequest{
-				Job: at.job, Index: at.index, Attempt: at.attempt, Stream: which, Follow: req.GetFollow(), TailBytes: req.GetTailBytes(),
+				Job: at.job, Index: at.index, Attempt: at.attempt, Stream: which, Follow: req.GetFollow(), TailBytes: tail,
 			}, func(b []byte) error {
 				mu.Lock()
 				defer mu.Unlock()
@@ -79,10 +96,18 @@ type attemptPlace struct {
 	attempt uint32
 }
 
+// id names the job or child by number.
+func (at attemptPlace) id() string {
+	if at.child {
+		return formatID(at.job) + ":" + strconv.FormatUint(at.index, 10)
+	}
+	return formatID(at.job)
+}
+
 // findAttempt says where the output is. With follow it waits until the attempt
-// has started or can never start.
-func (s *Server) findAttempt(ctx context.Context, req *volleyv1.ReadLogsRequest) (attemptPlace, error) {
-	id := req.GetJobId()
+// has started or can never start. With after it looks for a later attempt than
+// that one; attempt 0 says that there will be none.
+func (s *Server) findAttempt(ctx context.Context, id string, req *volleyv1.ReadLogsRequest, after uint32) (attemptPlace, error) {
 	var w *watcher
 	defer func() {
 		if w != nil {
@@ -95,7 +120,7 @@ func (s *Server) findAttempt(ctx context.Context, req *volleyv1.ReadLogsRequest)
 		var refused error
 		var published <-chan struct{}
 		err := s.job(ctx, id, func(st *state.State, j *state.Job, child *uint64) {
-			at, wait, refused = locate(st, j, child, req)
+			at, wait, refused = locate(st, j, child, req, after)
 			if !wait {
 				return
 			}
@@ -110,10 +135,7 @@ func (s *Server) findAttempt(ctx context.Context, req *volleyv1.ReadLogsRequest)
 		if err != nil || !wait {
 			return at, err
 		}
-		// From here on by number: the name may come to mean another job.
-		if id = formatID(at.job); at.child {
-			id += ":" + strconv.FormatUint(at.index, 10)
-		}
+		id = at.id() // by number from here on
 		select {
 		case <-published:
 		case <-ctx.Done():
@@ -126,7 +148,7 @@ func (s *Server) findAttempt(ctx context.Context, req *volleyv1.ReadLogsRequest)
 
 // locate finds the attempt that a request names; wait says that it may still
 // come.
-func locate(st *state.State, j *state.Job, child *uint64, req *volleyv1.ReadLogsRequest) (at attemptPlace, wait bool, err error) {
+func locate(st *state.State, j *state.Job, child *uint64, req *volleyv1.ReadLogsRequest, after uint32) (at attemptPlace, wait bool, err error) {
 	if child == nil && j.Array {
 		return at, false, invalid("job_id %q has %d tasks: name one, as in %s:0", clip(req.GetJobId()), j.Size, j.IDString())
 	}
@@ -139,13 +161,16 @@ func locate(st *state.State, j *state.Job, child *uint64, req *volleyv1.ReadLogs
 		return at, false, status.Errorf(codes.NotFound, "%s was not run: its result was taken over from job %s", clip(req.GetJobId()), c.GetReusedFrom())
 	}
 	var found bool
-	if at.worker, at.attempt, found = st.AttemptNode(j, at.index, req.GetAttempt()); found {
+	if at.worker, at.attempt, found = st.AttemptNode(j, at.index, req.GetAttempt()); found && at.attempt > after {
 		return at, false, nil
 	}
+	at.attempt = 0
 	ended := j.Terminal() || c.GetState() == succeeded || c.GetState() == volleyv1.JobState_JOB_STATE_FAILED
 	switch {
 	case req.GetFollow() && !ended:
 		return at, true, nil
+	case after > 0:
+		return at, false, nil
 	case req.GetAttempt() > 0:
 		return at, false, status.Errorf(codes.NotFound, "%s has no attempt %d", clip(req.GetJobId()), req.GetAttempt())
 	case ended:

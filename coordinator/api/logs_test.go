@@ -60,6 +60,36 @@ func echo(r *volleyv1.LogRequest, send func(*volleyv1.LogChunk)) {
 	send(&volleyv1.LogChunk{Data: []byte(text[half:]), End: true})
 }
 
+// Who follows a task sees every attempt, not only the one that ran first.
+func TestFollowGoesOnWithTheNextAttempt(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, engine.Options{})
+	spec := single("a")
+	spec.Retry = &volleyv1.Retry{Attempts: 2}
+	c.submit(spec)
+	w := c.worker(workertest.Options{NodeID: "n", Log: echo, Run: hold})
+	c.running("a", 1)
+	type answer struct {
+		got map[volleyv1.LogStream]string
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		got, err := c.logs(&volleyv1.ReadLogsRequest{JobId: "a", Follow: true, Streams: []volleyv1.LogStream{stdout}})
+		done <- answer{got, err}
+	}()
+	w.Finish(1, 0, workertest.Failed(1))
+	c.until("the second attempt runs", func(st *state.State) bool {
+		_, attempt, ok := st.AttemptNode(st.Job(1), 0, 0)
+		return ok && attempt == 2 && st.Job(1).Counts().GetRunning() == 1
+	})
+	w.Finish(1, 0, workertest.Result{})
+	a := <-done
+	if a.err != nil || !strings.HasSuffix(a.got[stdout], "LOG_STREAM_STDOUT attempt 2 index 0") {
+		t.Errorf("%v, %v", a.got, a.err)
+	}
+}
+
 func TestLogs(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, engine.Options{})
@@ -85,7 +115,7 @@ func TestLogs(t *testing.T) {
 			stderr: "LOG_STREAM_STDERR attempt 1 index 1",
 		}},
 		"tail":    {&volleyv1.ReadLogsRequest{JobId: "s:0", TailBytes: 7, Streams: []volleyv1.LogStream{stdout}}, map[volleyv1.LogStream]string{stdout: "index 0"}},
-		"running": {&volleyv1.ReadLogsRequest{JobId: "s:2", Follow: true, Streams: []volleyv1.LogStream{stdout}}, map[volleyv1.LogStream]string{stdout: "LOG_STREAM_STDOUT attempt 1 index 2"}},
+		"running": {&volleyv1.ReadLogsRequest{JobId: "s:2", Attempt: 1, Follow: true, Streams: []volleyv1.LogStream{stdout}}, map[volleyv1.LogStream]string{stdout: "LOG_STREAM_STDOUT attempt 1 index 2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := c.logs(tc.req)
@@ -171,7 +201,9 @@ func TestFollowFromBeforeTheStart(t *testing.T) {
 		return len(c.api.hub.topics) == 1
 	})
 	c.submit(array("a", 1)) // the name means another job now
-	c.worker(workertest.Options{NodeID: "n", Log: echo, Run: hold})
+	w := c.worker(workertest.Options{NodeID: "n", Log: echo, Run: hold})
+	c.running("1", 2)
+	w.Finish(1, 1, workertest.Result{}) // the end of the task is the end of its output
 	if a := <-answers; a.err != nil || a.got[stdout] != "LOG_STREAM_STDOUT attempt 1 index 1" {
 		t.Errorf("%v, %v", a.got, a.err)
 	}

@@ -272,9 +272,9 @@ func TestSameFileTwice(t *testing.T) {
 	}
 }
 
-// TestLogsOutliveTheOwner: who follows the output of a task that has not begun
-// goes on with the next process that runs the tasks.
-func TestLogsOutliveTheOwner(t *testing.T) {
+// TestWaitOutlivesTheOwner: who waits for a task that has not begun
+// goes on with the next process that runs the tasks, and its output is there.
+func TestWaitOutlivesTheOwner(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
 	f.write("first.yaml", "name: first\nworkdir: .\nrun: echo > started; sleep 600\n")
@@ -286,18 +286,17 @@ func TestLogsOutliveTheOwner(t *testing.T) {
 		out, _, code := f.volley("ls", "-o", "name")
 		return code == 0 && strings.Contains(out, "2\n")
 	})
-	logs := f.start("logs", "-f", "2")
 	waited := f.start("wait", "2", "-o", "name")
 	owner.signal(t, syscall.SIGTERM)
 	if code := owner.wait(t); code != 130 {
 		t.Errorf("owner: exit %d\n%s", code, owner.log)
 	}
-	for name, p := range map[string]*process{"guest": guest, "wait": waited, "logs": logs} {
+	for name, p := range map[string]*process{"guest": guest, "wait": waited} {
 		if code := p.wait(t); code != 0 {
 			t.Errorf("%s: exit %d\n%s", name, code, p.log)
 		}
 	}
-	if logs.log.String() != "hello\n" {
-		t.Errorf("logs: %q", logs.log)
+	if out, errs, code := f.volley("logs", "2"); out != "hello\n" || code != 0 {
+		t.Errorf("logs: exit %d, %q, %q", code, out, errs)
 	}
 }
