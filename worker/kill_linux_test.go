@@ -111,6 +111,9 @@ func TestKilledWorker(t *testing.T) {
 	if err := first.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	// The task ends with the worker's thread, the lock of the directory a little
+	// later with its process.
+	_ = first.Wait() // killed
 	// The task holds the other end for as long as it lives.
 	if _, err := f.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Fatalf("the task after the death of its worker: %v, want its end", err)
