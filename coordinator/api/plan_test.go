@@ -319,7 +319,7 @@ func BenchmarkPlan(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				r, err := c.PlanJob(b.Context(), req)
-				if err != nil || r.GetFailed() != uint64(size/2) || r.GetNewPoints() != uint64(size/2) {
+				if err != nil || r.GetInProgress() != uint64(size/2) || r.GetNewPoints() != uint64(size/2) {
 					b.Fatal(r, err)
 				}
 			}
