@@ -144,7 +144,7 @@ func open(ctx context.Context, c Config, probe keepalive.ServerParameters) (_ *S
 	s.dispatch = dispatch.New(c.Logger)
 	s.engine = engine.New(engine.Config{
 		Options: engine.Options{WorkerLease: c.WorkerLease, KeepAge: c.KeepAge, KeepJobs: c.KeepJobs},
-		Journal: s.journal, ClusterID: rand.Text(), Logger: c.Logger, Release: s.release,
+		Journal: s.journal, ClusterID: rand.Text(), Release: s.release,
 	})
 	s.api = api.New(api.Config{Engine: s.engine, Workers: s.dispatch, Blobs: blobs, Version: c.Version, Logger: c.Logger, Info: s.info})
 	s.dispatch.Bind(s.engine)

@@ -89,7 +89,7 @@ func (c *cluster) open() {
 	c.dispatch = dispatch.New(log)
 	var served *Server
 	c.engine = &counted{Engine: engine.New(engine.Config{
-		Options: c.opts, Journal: c.memory, ClusterID: "test", Logger: log,
+		Options: c.opts, Journal: c.memory, ClusterID: "test",
 		Release: func(s *state.State, e []state.Effect) {
 			c.dispatch.Release(s, e)
 			served.Release(s, e)

@@ -62,7 +62,7 @@ func (c *cluster) open() {
 	}
 	log := slog.New(slog.DiscardHandler)
 	c.dispatch = dispatch.New(log)
-	c.engine = engine.New(engine.Config{Options: c.opts, Journal: c.memory, ClusterID: "test", Logger: log, Release: c.dispatch.Release})
+	c.engine = engine.New(engine.Config{Options: c.opts, Journal: c.memory, ClusterID: "test", Release: c.dispatch.Release})
 	c.dispatch.Bind(c.engine)
 	run, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{}, 2)

@@ -4,7 +4,6 @@ package engine
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +21,6 @@ type Config struct {
 	// Release is called from the engine's goroutine, so it must not call the
 	// engine's blocking methods.
 	Release Release
-	Logger  *slog.Logger
 }
 
 // Engine runs a Core in a goroutine of its own.
