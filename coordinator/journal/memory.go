@@ -207,7 +207,7 @@ func (m *Memory) Snapshot(write func(io.Writer) error, done func(error)) error {
 	m.disk.mu.Lock()
 	f := frame{index: m.delivered, term: m.deliveredTerm}
 	s := &memorySnapshot{done: done}
-	err := m.mayCut()
+	err := m.mayCut(m.closed, m.failure, m.snap != nil, m.proposed)
 	if err == nil {
 		m.snap = s
 	}
@@ -244,24 +244,6 @@ func (m *Memory) stage(s *memorySnapshot, f frame, err error) error {
 		return err
 	}
 	s.frame = f
-	return nil
-}
-
-func (m *Memory) mayCut() error {
-	switch {
-	case m.closed:
-		return ErrClosed
-	case m.failure != nil:
-		return m.failure
-	case m.snap != nil:
-		return fmt.Errorf("%w: another one is being written", ErrBusy)
-	case m.proposed > 0:
-		return fmt.Errorf("%w: %d own records are not delivered", ErrBusy, m.proposed)
-	case len(m.events) > 0:
-		return fmt.Errorf("%w: %d events wait in Next", ErrBusy, len(m.events))
-	case m.delivered == 0:
-		return ErrEmpty
-	}
 	return nil
 }
 

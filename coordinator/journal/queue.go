@@ -2,6 +2,8 @@
 
 package journal
 
+import "fmt"
+
 // maxWaiting is how many bytes of records wait in Next before applying stops.
 const maxWaiting = 64 << 20
 
@@ -87,4 +89,25 @@ func (q *queue) freed() {
 		close(q.space)
 		q.space = nil
 	}
+}
+
+// mayCut says why Snapshot must refuse at this point, the same for every
+// implementation: writing tells of a snapshot that is not done yet, proposed
+// counts own records that are not delivered.
+func (q *queue) mayCut(closed bool, failure error, writing bool, proposed int) error {
+	switch {
+	case closed:
+		return ErrClosed
+	case failure != nil:
+		return failure
+	case writing:
+		return fmt.Errorf("%w: another one is being written", ErrBusy)
+	case proposed > 0:
+		return fmt.Errorf("%w: %d own records are not delivered", ErrBusy, proposed)
+	case len(q.events) > 0:
+		return fmt.Errorf("%w: %d events wait in Next", ErrBusy, len(q.events))
+	case q.delivered == 0:
+		return ErrEmpty
+	}
+	return nil
 }

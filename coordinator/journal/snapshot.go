@@ -65,19 +65,8 @@ type snapshot struct {
 func (j *Raft) Snapshot(write func(io.Writer) error, done func(error)) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	switch {
-	case j.closed:
-		return ErrClosed
-	case j.failure != nil:
-		return j.failure
-	case j.snap != nil:
-		return fmt.Errorf("%w: another one is being written", ErrBusy)
-	case j.proposed > 0:
-		return fmt.Errorf("%w: %d own records are not delivered", ErrBusy, j.proposed)
-	case len(j.events) > 0:
-		return fmt.Errorf("%w: %d events wait in Next", ErrBusy, len(j.events))
-	case j.delivered == 0:
-		return ErrEmpty
+	if err := j.mayCut(j.closed, j.failure, j.snap != nil, j.proposed); err != nil {
+		return err
 	}
 	j.snap = &snapshot{head: snapshotHead{index: j.delivered, term: j.deliveredTerm}, write: write, done: done}
 	j.freed() // an FSM that waits for Next would never see it
