@@ -83,12 +83,13 @@ func child(of *cobra.Command, name string) *cobra.Command {
 
 // nearest proposes a command for one that there is not.
 func nearest(of *cobra.Command, name string) string {
-	best, least := "", 3
-	for _, c := range of.Commands() {
-		if d := distance(name, c.Name()); d < least && !c.Hidden {
-			best, least = c.Name(), d
+	best := closest(name, func(yield func(string) bool) {
+		for _, c := range of.Commands() {
+			if !c.Hidden && !yield(c.Name()) {
+				return
+			}
 		}
-	}
+	})
 	if best == "" {
 		return ""
 	}

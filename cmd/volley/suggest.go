@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,16 +17,29 @@ func suggestFlag(cmd *cobra.Command, err error) error {
 	if !ok {
 		return err
 	}
-	best, least := "", 3
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if d := distance(name, f.Name); d < least && !f.Hidden {
-			best, least = f.Name, d
-		}
+	best := closest(name, func(yield func(string) bool) {
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden {
+				yield(f.Name)
+			}
+		})
 	})
 	if best == "" {
 		return err
 	}
 	return fmt.Errorf("%w; did you mean --%s?", err, best)
+}
+
+// closest is the name that was probably meant: the nearest one, two steps away
+// at the most; "" if there is none.
+func closest(name string, names iter.Seq[string]) string {
+	best, least := "", 3
+	for n := range names {
+		if d := distance(name, n); d < least {
+			best, least = n, d
+		}
+	}
+	return best
 }
 
 // distance is Levenshtein's: single characters added, dropped or replaced.
